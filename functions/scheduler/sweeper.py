@@ -1,0 +1,146 @@
+"""Function: parked events that are due within the horizon, started. Several may run at the same moment."""
+
+import json
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import batched
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scheduler.clients import client
+from scheduler.failures import Failures
+from scheduler.parking import BATCH, ParkedEvent, Parking, Undeleted, due_of, lanes
+from scheduler.workflow import Unstartable, Workflow
+
+# A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
+THREADS = 32
+# When this little of the function's time is left, start nothing more: what is under way needs it to end well.
+SPARE_SECONDS = 8
+
+logger = Logger()
+metrics = Metrics(namespace="Punctual")
+
+
+@dataclass
+class Swept:
+    """What a sweep did: how many executions it started, how many events it could not start or delete yet, and how late
+    the earliest one was when it was found (seconds)."""
+
+    started: int = 0
+    failed: int = 0
+    overdue_seconds: float = 0.0
+
+    def add(self, part: "Swept") -> None:
+        self.started += part.started
+        self.failed += part.failed
+
+
+@dataclass(frozen=True)
+class Sweeper:
+    horizon: timedelta
+    parking: Parking
+    workflow: Workflow
+    failures: Failures
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+
+    def sweep(self, now: datetime, holder: str, seconds_left: Callable[[], float]) -> Swept:
+        """Start whatever is parked and due before `now` plus the horizon, lane by lane.
+
+        `holder` is this sweep's name on the leases it takes; a lane that another sweep holds is passed over.
+        """
+        swept, before = Swept(), now + self.horizon
+        order = lanes()
+        random.shuffle(order)  # so that sweeps of the same moment begin at different ends
+        for lane, earliest in zip(order, self.threads.map(lambda lane: self.parking.earliest(lane, before), order)):
+            if not earliest or seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
+                continue
+            swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
+            try:
+                self._clear(lane, before, seconds_left, swept)
+            finally:
+                self.parking.release(lane, holder)
+        return swept
+
+    def _clear(self, lane: str, before: datetime, seconds_left: Callable[[], float], swept: Swept) -> None:
+        """Start and delete the lane's due events. Whoever calls holds the lease, until the last of them is done."""
+        under_way: deque[Future] = deque()
+        try:
+            for events in batched(self.parking.due(lane, before), BATCH):
+                if seconds_left() < SPARE_SECONDS:
+                    break
+                under_way.append(self.threads.submit(self._deliver, events, seconds_left))
+                # Twice the threads keeps all of them busy and little in memory, however long the lane is.
+                if len(under_way) >= 2 * THREADS:
+                    swept.add(under_way.popleft().result())
+        finally:
+            wait(under_way)
+        for future in under_way:
+            swept.add(future.result())
+
+    def _deliver(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> Swept:
+        """Start, then delete: a crash in between repeats an event, it never loses one."""
+        swept, done = Swept(), []
+        for event in events:
+            if seconds_left() < SPARE_SECONDS:
+                break
+            try:
+                self._start(event)
+                done.append(event)
+            except (ClientError, BotoCoreError):
+                swept.failed += 1
+                logger.exception("not started, the next sweep will try", extra={"execution": event.execution})
+        swept.started = len(done)
+        try:
+            self.parking.delete(done)
+        except (ClientError, BotoCoreError, Undeleted):
+            swept.failed += len(done)
+            logger.exception("started but not deleted, so the next sweep repeats them", extra={"events": len(done)})
+        return swept
+
+    def _start(self, event: ParkedEvent) -> None:
+        try:
+            self.workflow.start(event.execution, event.input)
+        except Unstartable as refusal:  # It must not block its lane.
+            input = json.loads(event.input)
+            received = input["event"] | {"payload": input["publish"]["Message"]}
+            error = f"Step Functions does not take this event: {refusal}"
+            self.failures.report(error, input["id"], received, received.get("failure_topic"))
+
+
+def _from_environment() -> Sweeper:
+    env = os.environ
+    return Sweeper(
+        horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
+        parking=Parking(client("dynamodb", THREADS), env["PARKED_TABLE"]),
+        workflow=Workflow(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
+        failures=Failures(client("sns"), client("sqs"), env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
+    )
+
+
+sweeper = _from_environment()
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def handler(event: dict, context: Any) -> dict:
+    """Lambda's entry. Ignores its event; returns what the sweep did, for the console."""
+    swept = sweeper.sweep(
+        now=datetime.now(UTC),
+        holder=context.aws_request_id,
+        seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
+    )
+    if swept.started:
+        metrics.add_metric(name="Swept", unit=MetricUnit.Count, value=swept.started)
+    if swept.failed:
+        metrics.add_metric(name="SweepFailures", unit=MetricUnit.Count, value=swept.failed)
+    if swept.overdue_seconds > 0:
+        metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=swept.overdue_seconds)
+    return asdict(swept)
