@@ -19,8 +19,8 @@ from scheduler.parking import Parking, sort_key
 from scheduler.register import Register, Superseded
 from scheduler.workflow import Unstartable, Workflow
 
-# A failed message comes back after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and at the latest after
-# this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
+# A failed message comes back after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and at the latest
+# after this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
 LONGEST_PAUSE_SECONDS = 900
 
 logger = Logger()

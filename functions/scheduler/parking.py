@@ -6,6 +6,7 @@ never overwrite each other), `execution` (the name to give it) and `input` (the 
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,7 +71,7 @@ class Parking:
                 yield ParkedEvent(lane, item["due"]["S"], item["execution"]["S"], item["input"]["S"])
 
     def delete(self, events: Sequence[ParkedEvent]) -> None:
-        """Delete up to BATCH events. Raises botocore's errors or `Undeleted`; what is left is swept, and so sent, again."""
+        """Delete up to BATCH events. Raises botocore's errors or `Undeleted`; what is left is swept, so sent, again."""
         requests = [{"DeleteRequest": {"Key": {"lane": {"S": e.lane}, "due": {"S": e.due}}}} for e in events]
         for _ in range(DELETE_ATTEMPTS):
             if not requests:
@@ -100,15 +101,13 @@ class Parking:
 
     def release(self, lane: str, holder: str) -> None:
         """Give the lane's lease back, if it is still the holder's."""
-        try:
+        with suppress(self._client.exceptions.ConditionalCheckFailedException):
             self._client.delete_item(
                 TableName=self._table,
                 Key=_lease_of(lane),
                 ConditionExpression="holder = :holder",
                 ExpressionAttributeValues={":holder": {"S": holder}},
             )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            pass
 
     def _due_in(self, lane: str, before: datetime) -> dict:
         return {

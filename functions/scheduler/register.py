@@ -1,8 +1,8 @@
 """The Register table: which revision speaks for an id that was named or cancelled.
 
 An item is `id` (key), `revision` (the SNS MessageId of the message that was published last), `version` (when that
-was), `parked` (the sort key of its event in its lane, if it was parked) and `expires_at`. Deliver reads it once, shortly
-before the event is due: an event whose id has an item with another revision is not sent.
+was), `parked` (the sort key of its event in its lane, if it was parked) and `expires_at`. Deliver reads it once,
+shortly before the event is due: an event whose id has an item with another revision is not sent.
 """
 
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from typing import Any
 # dead letters, and both again after a redrive.
 KEEP = timedelta(days=60)
 # A cancel does not know when its event is due. An event without a name that is due later than this enters the register
-# by itself, so a cancel finds it there; any other event of that id is due before a cancel kept for FAR and KEEP is gone.
+# by itself, so that a cancel meets it there; any other event is due before a cancel kept for FAR and KEEP is gone.
 FAR = timedelta(days=365)
 
 
@@ -25,7 +25,13 @@ class Register:
         self._client, self._table = client, table
 
     def claim(
-        self, id: str, revision: str, version: str, now: datetime, due: datetime | None = None, parked: str | None = None
+        self,
+        id: str,
+        revision: str,
+        version: str,
+        now: datetime,
+        due: datetime | None = None,
+        parked: str | None = None,
     ) -> str | None:
         """Let `revision` speak for `id`, from the event's cutoff on.
 

@@ -59,7 +59,8 @@ class Sweeper:
         swept, before = Swept(), now + self.horizon
         order = lanes()
         random.shuffle(order)  # so that sweeps of the same moment begin at different ends
-        for lane, earliest in zip(order, self.threads.map(lambda lane: self.parking.earliest(lane, before), order)):
+        heads = self.threads.map(lambda lane: self.parking.earliest(lane, before), order)
+        for lane, earliest in zip(order, heads, strict=True):
             if not earliest or seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
                 continue
             swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
@@ -73,7 +74,7 @@ class Sweeper:
         """Start and delete the lane's due events. Whoever calls holds the lease, until the last of them is done."""
         under_way: deque[Future] = deque()
         try:
-            for events in batched(self.parking.due(lane, before), BATCH):
+            for events in batched(self.parking.due(lane, before), BATCH, strict=False):
                 if seconds_left() < SPARE_SECONDS:
                     break
                 under_way.append(self.threads.submit(self._deliver, events, seconds_left))
