@@ -65,6 +65,7 @@ class LocalStack:
         parameters: Mapping[str, str] | None = None,
         state_dir: Path | None = None,
         log_path: Path | None = None,
+        functions_endpoint: str | None = None,
     ) -> None:
         """Say what to run; start() runs it.
 
@@ -74,6 +75,7 @@ class LocalStack:
         parameters: the template's, by name, for each deploy(); Architecture is the machine's own without being told.
         state_dir: where a stopped emulator leaves its state for the next one; by default nothing outlives stop().
         log_path: the emulator's log, functions' output included; by default it goes with stop().
+        functions_endpoint: the URL that the functions take for AWS; by default the emulator's own.
         """
         self.port = port or _free_port()
         self.auth = auth
@@ -83,6 +85,7 @@ class LocalStack:
         self.scratch = LOCAL / str(self.port)
         self.state_dir = state_dir or self.scratch / "state"
         self.log_path = log_path or self.scratch / "emulator.log"
+        self.functions_endpoint = functions_endpoint or self.endpoint
         # Without the user's profile, which may not exist or may change what a client does.
         self._session = boto3.Session(botocore_session=botocore.session.Session(NO_PROFILE))
         self.pid: int | None = None
@@ -140,6 +143,7 @@ class LocalStack:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.functions_endpoint,
         }
         with self.log_path.open("a") as log:
             if not _lock(log):
@@ -312,7 +316,7 @@ def up(port: int | None) -> None:
     _step("Deploy", stack.deploy)
 
     settings = " ".join(f"{name}={value}" for name, value in stack.environment.items())
-    AWS.write_text(f'#!/bin/sh\nexec env {settings} "{ROOT}/.venv/dev/bin/aws" "$@"\n')
+    AWS.write_text(f'#!/bin/sh\nexec env {settings} "{ROOT}/.venv/dev/bin/aws" --endpoint-url {stack.endpoint} "$@"\n')
     AWS.chmod(0o755)
     target = stack.client("sns").create_topic(Name="target")["TopicArn"]
     outputs = stack.outputs

@@ -26,15 +26,16 @@ PUBLISHERS_ATTRIBUTES = 10 - 2
 # A Wait state truncates to whole seconds. For a date with a fraction the workflow wakes at least this long before it is
 # due and a function sleeps the rest: time enough for that function's cold start.
 HOLD_LEAD = timedelta(seconds=0.5)
-# How long before it is due an event asks whether it is still wanted. Publishers are promised two seconds: the other
-# second is for a cancel's own way through topic, queue and Ingest.
-CUTOFF_LEAD = timedelta(seconds=1)
+# At least this long before it is due, and less than a second more, an event asks whether it is still wanted: at a whole
+# second, too. Publishers are promised two seconds: the rest is for a cancel's way through topic, queue and Ingest.
+CUTOFF_LEAD = timedelta(seconds=0.5)
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 # datetime.fromisoformat takes any character between date and time, and cuts a fraction after six digits: this does not.
 ISO_8601 = re.compile(r"[0-9W-]{7,10}([T ][0-9:]+([.,](?P<fraction>[0-9]+))?(Z|[+-][0-9:]{2,5})?)?")
+NOT_ISO_8601 = "must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z"
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TOPIC_ARN = re.compile(r"arn:(aws[a-z-]*):sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
 # docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html: name
@@ -148,13 +149,15 @@ def as_json(value: Any) -> str:
 def _date(text: str) -> datetime:
     match = ISO_8601.fullmatch(text)
     if not match:
-        raise ValueError("must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z")
+        raise ValueError(NOT_ISO_8601)
     if len(match["fraction"] or "") > 6:
         raise ValueError("must not be finer than a microsecond")
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except ValueError as impossible:  # such as "month must be in 1..12"
+    except ValueError as impossible:
+        if "isoformat" in str(impossible):  # the shape is wrong; otherwise such as "month must be in 1..12"
+            raise ValueError(NOT_ISO_8601) from None
         raise ValueError(f"is not a date that exists: {str(impossible).split(',')[0]}") from None
     except OverflowError:
         moment = None

@@ -21,7 +21,7 @@ from scheduler.workflow import Unstartable, Workflow
 
 # A failed message comes back after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and at the latest
 # after this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
-LONGEST_PAUSE_SECONDS = 900
+LONGEST_PAUSE_SECONDS = 600
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")

@@ -8,9 +8,9 @@ shortly before the event is due: an event whose id has an item with another revi
 from datetime import datetime, timedelta
 from typing import Any
 
-# How long an item outlives the last event it could concern: a message may wait 14 days in the input queue, 14 more in
-# dead letters, and both again after a redrive.
-KEEP = timedelta(days=60)
+# How long an item outlives the last event it could concern: a message may be 23 days on its way from SNS to the queue,
+# 14 in the queue and its dead letters, and 14 again after each of two redrives.
+KEEP = timedelta(days=90)
 # A cancel does not know when its event is due. An event without a name that is due later than this enters the register
 # by itself, so that a cancel meets it there; any other event is due before a cancel kept for FAR and KEEP is gone.
 FAR = timedelta(days=365)
