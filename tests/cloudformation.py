@@ -1,0 +1,152 @@
+"""template.yaml as the tests read it, so that no table, setting or definition is declared twice.
+
+`Template` answers references as CloudFormation would; what only a deployment can know is made up, and can be told.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ACCOUNT, REGION = "123456789012", "eu-central-1"
+_NO_VALUE = object()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short tags, as their long forms."""
+
+
+def _long_form(loader: _Loader, tag: str, node: yaml.Node) -> dict:
+    match node:
+        case yaml.ScalarNode():
+            value = loader.construct_scalar(node)
+        case yaml.SequenceNode():
+            value = loader.construct_sequence(node, deep=True)
+        case _:
+            value = loader.construct_mapping(node, deep=True)
+    if tag == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+class Template:
+    """The template with its parameters set (`parameters` differ from the defaults).
+
+    `known` gives the value of a reference: `{"Deliver": "arn:..."}` for `!Ref Deliver`, `{"Hold.Arn": "arn:..."}` for
+    `!GetAtt Hold.Arn`. Other references to resources become their ARNs, URLs or names in a made-up account.
+    """
+
+    def __init__(self, known: dict[str, str] | None = None, **parameters: str):
+        # Our own file, read with a subclass of the safe loader.
+        self.text = yaml.load((ROOT / "template.yaml").read_text(), _Loader)
+        defaults = {name: str(parameter["Default"]) for name, parameter in self.text["Parameters"].items()}
+        if unknown := parameters.keys() - defaults.keys():
+            raise ValueError(f"not parameters of the template: {sorted(unknown)}")
+        self._known = {
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Region": REGION,
+            "AWS::Partition": "aws",
+            "AWS::StackName": "punctual",
+            "AWS::NoValue": _NO_VALUE,
+            **defaults,
+            **parameters,
+            **(known or {}),
+        }
+
+    def resources(self, type: str) -> dict[str, dict]:
+        """The resources of a type, such as "AWS::SQS::Queue", by logical id, as they stand in the template."""
+        return {name: item for name, item in self.text["Resources"].items() if item["Type"] == type}
+
+    def properties(self, logical_id: str) -> dict:
+        """A resource's properties, with all references answered."""
+        return self.resolve(self.text["Resources"][logical_id]["Properties"])
+
+    def environment(self, function: str) -> dict[str, str]:
+        """The environment variables that a function runs with."""
+        shared = self.text["Globals"]["Function"]["Environment"]["Variables"]
+        own = self.text["Resources"][function]["Properties"].get("Environment", {}).get("Variables", {})
+        return {name: str(value) for name, value in self.resolve(shared | own).items()}
+
+    def table(self, logical_id: str) -> dict:
+        """The arguments of DynamoDB's CreateTable for a table: its name, keys and billing."""
+        properties = self.properties(logical_id)
+        arguments = {name: properties[name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
+        return {"TableName": self.resolve({"Ref": logical_id}), **arguments}
+
+    def definition(self, state_machine: str) -> str:
+        """A state machine's definition (JSON text) with its DefinitionSubstitutions made."""
+        properties = self.properties(state_machine)
+        text = (ROOT / properties["DefinitionUri"]).read_text()
+        for name, value in properties["DefinitionSubstitutions"].items():
+            text = text.replace("${" + name + "}", json.dumps(value)[1:-1])
+        return text
+
+    def resolve(self, value: Any) -> Any:
+        """`value` with its intrinsic functions answered; what is AWS::NoValue disappears."""
+        match value:
+            case {"Ref": name}:
+                return self._known[name] if name in self._known else self._made_up(name, "Ref")
+            case {"Fn::GetAtt": [name, attribute]}:
+                return self._known.get(f"{name}.{attribute}") or self._made_up(name, attribute)
+            case {"Fn::Sub": str(text)}:
+                return re.sub(r"\$\{([\w:.]+)\}", lambda match: self._named(match[1]), text)
+            case {"Fn::If": [condition, then, otherwise]}:
+                return self.resolve(then if self._holds({"Condition": condition}) else otherwise)
+            case {"Fn::FindInMap": [name, *keys]}:
+                found = self.text["Mappings"][name]
+                for key in keys:
+                    found = found[self.resolve(key)]
+                return found
+            case {"Fn::Split": [separator, text]}:
+                return self.resolve(text).split(separator)
+            case dict():
+                assert not any(key.startswith("Fn::") for key in value), f"not understood: {value}"
+                resolved = {key: self.resolve(item) for key, item in value.items()}
+                return {key: item for key, item in resolved.items() if item is not _NO_VALUE}
+            case list():
+                return [item for item in map(self.resolve, value) if item is not _NO_VALUE]
+        return value
+
+    def _named(self, name: str) -> str:
+        return self.resolve({"Fn::GetAtt": name.split(".", 1)} if "." in name else {"Ref": name})
+
+    def _holds(self, condition: Any) -> bool:
+        match condition:
+            case {"Condition": name}:
+                return self._holds(self.text["Conditions"][name])
+            case {"Fn::Not": [inner]}:
+                return not self._holds(inner)
+            case {"Fn::And": parts}:
+                return all(map(self._holds, parts))
+            case {"Fn::Or": parts}:
+                return any(map(self._holds, parts))
+            case {"Fn::Equals": [left, right]}:
+                return self.resolve(left) == self.resolve(right)
+        raise ValueError(f"not a condition: {condition}")
+
+    def _made_up(self, name: str, attribute: str) -> str:
+        type, place = self.text["Resources"][name]["Type"], f"{REGION}:{ACCOUNT}"
+        match type.split("::")[-1], attribute:
+            case "Topic", "Ref":
+                return f"arn:aws:sns:{place}:{name}"
+            case "Queue", "Ref":
+                return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}"
+            case "Queue", "Arn":
+                return f"arn:aws:sqs:{place}:{name}"
+            case "Table", "Arn":
+                return f"arn:aws:dynamodb:{place}:table/{name}"
+            case "Function", "Arn":
+                return f"arn:aws:lambda:{place}:function:{name}"
+            case "StateMachine", "Ref" | "Arn":
+                return f"arn:aws:states:{place}:stateMachine:{name}"
+            case "Role", "Arn":
+                return f"arn:aws:iam::{ACCOUNT}:role/{name}"
+            case "LogGroup", "Arn":
+                return f"arn:aws:logs:{place}:log-group:{name}"
+        return name  # of a table, function, log group; or a queue's QueueName

@@ -1,0 +1,336 @@
+"""What the tests share: the stack's AWS resources in moto, made from template.yaml, and builders of messages.
+
+moto answers the real botocore clients. `Cloud` stands between the two: it counts what reached AWS, injects the faults
+that AWS has, and makes each call atomic, which DynamoDB's conditions are and moto's are not.
+"""
+
+import itertools
+import json
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ReadTimeoutError
+from botocore.handlers import BUILTIN_HANDLERS
+from hypothesis import HealthCheck, settings
+from moto import mock_aws
+from moto.backends import get_backend
+from moto.core.botocore_stubber import MockRawResponse
+from moto.core.models import botocore_stubber
+
+from tests.cloudformation import ACCOUNT, REGION, Template
+
+TEMPLATE = Template()
+TARGET = TEMPLATE.resolve({"Fn::Sub": "arn:${AWS::Partition}:sns:${AWS::Region}:${AWS::AccountId}:orders"})
+FIFO_TARGET = f"{TARGET}.fifo"
+OWN_FAILURE_TOPIC = f"{TARGET}-failed"
+HORIZON = timedelta(seconds=int(TEMPLATE.environment("Ingest")["HORIZON_SECONDS"]))
+
+# The functions make their clients when they are imported, as in Lambda: so this comes before any test is.
+os.environ |= TEMPLATE.environment("Ingest") | TEMPLATE.environment("Sweeper")
+os.environ |= {
+    "POWERTOOLS_LOG_LEVEL": "ERROR",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+}
+
+# Examples are not timed one by one: these machines are shared. Derandomised: what passes once passes always.
+settings.register_profile(
+    "punctual",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("punctual")
+
+
+# --- AWS --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Start:
+    """One StartExecution that Step Functions took."""
+
+    name: str
+    input: dict
+
+
+class Killed(BaseException):
+    """The end of a function's process."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An answer (status, headers, body) in place of a call, or `after` it took effect."""
+
+    answer: Callable[[dict], tuple]
+    after: bool = False
+
+
+def _raising(error: BaseException) -> Callable:
+    def answer(parameters: dict) -> tuple:
+        raise error
+
+    return answer
+
+
+def _parameters(body: str) -> dict:
+    return json.loads(body) if body.startswith("{") else dict(parse_qsl(body, keep_blank_values=True))
+
+
+class Cloud:
+    """The stack's resources in moto: what has been done to them, and what shall go wrong with them."""
+
+    def __init__(self):
+        self.starts: list[Start] = []
+        self._calls: list[tuple[str, str]] = []
+        self._faults: list[Callable[[str, str], Fault | None]] = []
+        self._one_at_a_time = threading.RLock()
+
+    def calls(self, operation: str) -> list[dict]:
+        """The parameters of every call of an operation, failed or not, each attempt for itself."""
+        return [_parameters(body) for called, body in self._calls if called == operation]
+
+    # What goes wrong: for the next `times` calls of an operation (None: all of them) with parameters that fit `when`.
+
+    def fail(self, operation: str, code: str = "ThrottlingException", *, status: int = 400, **limits: Any) -> None:
+        """An operation answers with an error."""
+        body = json.dumps({"__type": code, "message": f"{code} by the test"})
+        if operation == "Publish":  # SNS speaks XML.
+            body = f"<ErrorResponse><Error><Code>{code}</Code><Message>by the test</Message></Error></ErrorResponse>"
+        self._go_wrong(operation, Fault(lambda _: (status, {"x-amzn-errortype": code}, body)), **limits)
+
+    def lose_answer(self, operation: str, **limits: Any) -> None:
+        """An operation takes effect, and its answer gets lost on the way."""
+        self._go_wrong(operation, Fault(_raising(ReadTimeoutError(endpoint_url="aws")), after=True), **limits)
+
+    def kill(self, operation: str, **limits: Any) -> None:
+        """The function dies in the moment in which it would call an operation."""
+        self._go_wrong(operation, Fault(_raising(Killed())), **limits)
+
+    def leave_unprocessed(self, **limits: Any) -> None:
+        """BatchWriteItem does nothing of what it is asked, and says so."""
+
+        def nothing_done(parameters: dict) -> tuple:
+            return 200, {}, json.dumps({"UnprocessedItems": parameters["RequestItems"]})
+
+        self._go_wrong("BatchWriteItem", Fault(nothing_done), **limits)
+
+    def recover(self) -> None:
+        """Nothing goes wrong any more."""
+        self._faults.clear()
+
+    def _go_wrong(self, operation: str, fault: Fault, times: int | None = None, when: Callable | None = None) -> None:
+        left = itertools.count() if times is None else iter(range(times))
+
+        def chosen(called: str, body: str) -> Fault | None:
+            concerned = called == operation and (not when or when(_parameters(body)))
+            return fault if concerned and next(left, None) is not None else None
+
+        self._faults.append(chosen)
+
+    def answer(self, operation: str, request: Any) -> AWSResponse:
+        """Answer one request of a botocore client."""
+        body = request.body.decode() if isinstance(request.body, bytes) else request.body or ""
+        with self._one_at_a_time:
+            self._calls.append((operation, body))
+            fault = next((fault for chosen in self._faults if (fault := chosen(operation, body))), None)
+            if not fault or fault.after:
+                if operation == "StartExecution":  # Express runs one name as often as it is asked; moto would not.
+                    self._backend("stepfunctions").state_machines[0].executions.clear()
+                status, headers, content = botocore_stubber.process_request(request)
+                if operation == "StartExecution" and status == 200:
+                    start = json.loads(body)
+                    self.starts.append(Start(start["name"], json.loads(start["input"])))
+            if fault:
+                status, headers, content = fault.answer(_parameters(body))
+        return AWSResponse(request.url, status, headers, MockRawResponse(content))
+
+    # What is where.
+
+    def parked(self) -> list[dict[str, str]]:
+        """The items of the Parked table, without leases, the earliest first."""
+        items = [item for item in self._items("Parked") if not item["lane"].startswith("lease")]
+        return sorted(items, key=lambda item: item["due"])
+
+    def leases(self) -> list[dict[str, str]]:
+        return [item for item in self._items("Parked") if item["lane"].startswith("lease")]
+
+    def register(self) -> dict[str, dict[str, str]]:
+        """The items of the Register table by id."""
+        return {item["id"]: item for item in self._items("Register")}
+
+    def _items(self, table: str) -> list[dict[str, str]]:
+        rows = self._backend("dynamodb").tables[table].items.values()
+        items = (item.attrs for row in rows for item in (row.values() if isinstance(row, dict) else [row]))
+        return [{name: value.value for name, value in item.items()} for item in items]
+
+    def reports(self, topic: str = os.environ["FAILURE_TOPIC_ARN"]) -> list[dict]:
+        """What was published to a failure topic; to the stack's own, if none is named."""
+        return [json.loads(sent[1]) for sent in self._backend("sns").topics[topic].sent_notifications]
+
+    def undelivered(self) -> list[dict]:
+        """What lies in the Undelivered queue."""
+        return [json.loads(message.body) for message in self._backend("sqs").queues["Undelivered"]._messages]
+
+    def forget(self) -> None:
+        """Empty everything, as if the stack were new: for tests that draw thousands of examples."""
+        self.recover()
+        self.starts.clear()
+        self._calls.clear()
+        for table in self._backend("dynamodb").tables.values():
+            table.items.clear()
+        for machine in self._backend("stepfunctions").state_machines:
+            machine.executions.clear()
+        for topic in self._backend("sns").topics.values():
+            topic.sent_notifications.clear()
+        self._backend("sqs").queues["Undelivered"]._messages.clear()
+
+    def expire(self, now: datetime) -> None:
+        """Delete what DynamoDB's time to live lets go of at that time, at the earliest that it may."""
+        items = self._backend("dynamodb").tables["Register"].items
+        for id, item in list(items.items()):
+            if int(item.attrs["expires_at"].value) < now.timestamp():
+                del items[id]
+
+    @staticmethod
+    def _backend(service: str) -> Any:
+        return get_backend(service)[ACCOUNT][REGION]
+
+
+_current: Cloud | None = None
+
+
+def _answer(event_name: str, request: Any, **_: Any) -> AWSResponse | None:
+    return _current.answer(event_name.rsplit(".", 1)[-1], request) if _current else None
+
+
+BUILTIN_HANDLERS.append(("before-send", _answer))
+
+
+@contextmanager
+def cloud_of_the_stack() -> Iterator[Cloud]:
+    global _current
+    from scheduler.clients import client
+
+    with mock_aws():
+        # botocore asks every handler, and would have moto do everything twice.
+        botocore_stubber.enabled = False
+        _current = Cloud()
+        try:
+            for table in TEMPLATE.resources("AWS::DynamoDB::Table"):
+                client("dynamodb").create_table(**TEMPLATE.table(table))
+            for queue in TEMPLATE.resources("AWS::SQS::Queue"):
+                client("sqs").create_queue(QueueName=queue)
+            for topic in (*TEMPLATE.resources("AWS::SNS::Topic"), OWN_FAILURE_TOPIC.split(":")[-1]):
+                client("sns").create_topic(Name=topic)
+            client("stepfunctions").create_state_machine(
+                name="Deliver",
+                definition=TEMPLATE.definition("Deliver"),
+                roleArn=TEMPLATE.properties("Deliver")["Role"],
+                type=TEMPLATE.properties("Deliver")["Type"],
+            )
+            _current.forget()
+            yield _current
+        finally:
+            _current = None
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The stack's resources, new and empty; clients try again without a pause."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+    with cloud_of_the_stack() as cloud:
+        yield cloud
+
+
+# --- Messages ---------------------------------------------------------------------------------------------------------
+
+
+def at(clock: str, day: str = "2026-12-24") -> datetime:
+    """A time of one day: "10:00", "10:00:05" or "10:00:05.250", in UTC."""
+    return datetime.fromisoformat(f"{day}T{clock}+00:00")
+
+
+def event(due: datetime | str = "2026-12-24T10:00:00Z", **fields: Any) -> dict:
+    """A message that is a valid event, but for the `fields` given."""
+    date = due if isinstance(due, str) else due.isoformat()
+    return {"date": date, "target": TARGET, "user": "team@example.com", "payload": "order-4711", **fields}
+
+
+def record(
+    message: Any,
+    published_at: datetime = datetime(2026, 12, 24, 9, 0, tzinfo=UTC),
+    *,
+    message_id: str | None = None,
+    sent_at: datetime | None = None,
+    receives: int = 1,
+) -> dict:
+    """A record of the input queue as Lambda hands it over: SQS's fields around SNS's around the message, which is a
+    text or becomes one."""
+    text = message if isinstance(message, str) else json.dumps(message)
+    message_id = message_id or str(uuid.uuid4())
+    envelope = {
+        "Type": "Notification",
+        "MessageId": message_id,
+        "TopicArn": os.environ["INPUT_TOPIC_ARN"],
+        "Message": text,
+        "Timestamp": published_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return {
+        "messageId": str(uuid.uuid5(uuid.NAMESPACE_OID, message_id)),
+        "receiptHandle": "a-receipt-handle",
+        "body": json.dumps(envelope),
+        "attributes": {
+            "ApproximateReceiveCount": str(receives),
+            "SentTimestamp": str(int((sent_at or published_at).timestamp() * 1000)),
+        },
+        "eventSource": "aws:sqs",
+        "eventSourceARN": TEMPLATE.resolve({"Fn::GetAtt": ["InputQueue", "Arn"]}),
+        "awsRegion": REGION,
+    }
+
+
+def take(message: Any, now: datetime, published_at: datetime | None = None, **sqs: Any) -> str:
+    """Let Ingest take a message at a time, published then or at another; what became of it."""
+    from scheduler.ingest import ingest  # Not before the environment is set, which its clients are made from.
+
+    return ingest.take(record(message, published_at or now, **sqs), now)
+
+
+def sweep(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) -> Any:
+    """Let a Sweeper sweep at a time; what it did."""
+    from scheduler.sweeper import sweeper
+
+    return sweeper.sweep(now, str(uuid.uuid4()), seconds_left)
+
+
+def wanted(cloud: Cloud, start: Start) -> bool:
+    """What Deliver would find if it looked now: LookUpRevision and StillWanted, in Python."""
+    item = cloud.register().get(start.input["id"])
+    return item is None or item["revision"] == start.input["revision"]
+
+
+class LambdaContext:
+    """What Lambda tells a function about its invocation, as far as ours ask."""
+
+    function_name = "function"
+    memory_limit_in_mb = 1024
+    invoked_function_arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function"
+
+    def __init__(self, seconds_left: float = 30):
+        self.aws_request_id = str(uuid.uuid4())
+        self._seconds_left = seconds_left
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self._seconds_left * 1000)
