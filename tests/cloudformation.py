@@ -5,6 +5,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def _long_form(loader: _Loader, tag: str, node: yaml.Node) -> dict:
 _Loader.add_multi_constructor("!", _long_form)
 
 
+@cache
+def _parsed() -> dict:
+    # Our own file, read with a subclass of the safe loader.
+    return yaml.load((ROOT / "template.yaml").read_text(), _Loader)
+
+
 class Template:
     """The template with its parameters set (`parameters` differ from the defaults).
 
@@ -43,8 +50,7 @@ class Template:
     """
 
     def __init__(self, known: dict[str, str] | None = None, **parameters: str):
-        # Our own file, read with a subclass of the safe loader.
-        self.text = yaml.load((ROOT / "template.yaml").read_text(), _Loader)
+        self.text = _parsed()
         defaults = {name: str(parameter["Default"]) for name, parameter in self.text["Parameters"].items()}
         if unknown := parameters.keys() - defaults.keys():
             raise ValueError(f"not parameters of the template: {sorted(unknown)}")

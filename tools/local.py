@@ -13,22 +13,24 @@ From the shell, with one that stays: `python tools/local.py up`, then `status` a
 import argparse
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
 import boto3
 import botocore.session
+import trustme
 from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +72,8 @@ class LocalStack:
         """Say what to run; start() runs it.
 
         port: where the emulator listens; a free one by default.
-        auth: whether IAM is enforced: what a function's role does not allow then fails.
+        auth: whether IAM is enforced: what a function's role does not allow then fails. Policies that ask for TLS are
+            enforced with it, so then there is TLS.
         stack_name, region: what is deployed, and where to.
         parameters: the template's, by name, for each deploy(); Architecture is the machine's own without being told.
         state_dir: where a stopped emulator leaves its state for the next one; by default nothing outlives stop().
@@ -88,6 +91,7 @@ class LocalStack:
         self.functions_endpoint = functions_endpoint or self.endpoint
         # Without the user's profile, which may not exist or may change what a client does.
         self._session = boto3.Session(botocore_session=botocore.session.Session(NO_PROFILE))
+        self._authority = self.scratch / "authority.pem"  # the certificate of the one who signed the emulator's
         self.pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None  # none if another Python process has started it
 
@@ -145,6 +149,8 @@ class LocalStack:
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.functions_endpoint,
         }
+        if self.auth:
+            environment |= self._tls()
         with self.log_path.open("a") as log:
             if not _lock(log):
                 raise LocalStackError(f"Another emulator is writing to {self.log_path}")
@@ -158,12 +164,35 @@ class LocalStack:
             )
         self.pid = self._process.pid
         give_up_at = time.monotonic() + START_SECONDS
-        while not _is_ready(self.port):
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > give_up_at:
                 log_end = "\n".join(self.log_path.read_text().splitlines()[-20:])
                 self.stop()
                 raise LocalStackError(f"The emulator did not start:\n{log_end}")
             time.sleep(0.05)
+
+    def _tls(self) -> dict[str, str]:
+        """Make the emulator a certificate. Returns the settings by which it uses it and its functions trust it."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert(HOST, "localhost")
+        authority.cert_pem.write_to_path(str(self._authority))
+        chain, key = self.scratch / "certificate.pem", self.scratch / "key.pem"
+        certificate.cert_chain_pems[0].write_to_path(str(chain))
+        certificate.private_key_pem.write_to_path(str(key))
+        return {
+            "USE_SSL": "1",
+            "MINISTACK_SSL_CERT": str(chain),
+            "MINISTACK_SSL_KEY": str(key),
+            "AWS_CA_BUNDLE": str(self._authority),
+        }
+
+    def _is_ready(self) -> bool:
+        context = ssl.create_default_context(cafile=self._authority) if self.auth else None
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/_ministack/ready", timeout=1, context=context) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def _end_process(self) -> None:
         if not self.running:
@@ -183,7 +212,7 @@ class LocalStack:
     @property
     def endpoint(self) -> str:
         """The one URL of all AWS services here."""
-        return f"http://{HOST}:{self.port}"
+        return f"{'https' if self.auth else 'http'}://{HOST}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -199,7 +228,7 @@ class LocalStack:
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # there is no host named sync-127.0.0.1
             "AWS_PAGER": "",
             "NO_PROXY": HOST,
-        }
+        } | ({"AWS_CA_BUNDLE": str(self._authority)} if self.auth else {})
 
     def build(self) -> None:
         """`sam build` into .aws-sam/. It takes two seconds if nothing has changed."""
@@ -251,6 +280,7 @@ class LocalStack:
         return self._session.client(
             service,
             endpoint_url=self.endpoint,
+            verify=str(self._authority) if self.auth else None,
             region_name=self.region,
             aws_access_key_id=ROOT_KEY,
             aws_secret_access_key=ROOT_KEY,
@@ -283,17 +313,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return probe.getsockname()[1]
-
-
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=1)
-    try:
-        connection.request("GET", "/_ministack/ready")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def _lock(file: IO[str]) -> bool:

@@ -6,6 +6,7 @@ module has to check again.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,8 +34,10 @@ CUTOFF_LEAD = timedelta(seconds=0.5)
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
-# datetime.fromisoformat takes any character between date and time, and cuts a fraction after six digits: this does not.
-ISO_8601 = re.compile(r"[0-9W-]{7,10}([T ][0-9:]+([.,](?P<fraction>[0-9]+))?(Z|[+-][0-9:]{2,5})?)?")
+# datetime.fromisoformat takes any character between date and time, cuts a fraction after six digits, and reads 18.5,
+# which is half past six, as half a second past. So a fraction follows seconds, here.
+_CLOCK = r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}([.,](?P<fraction>[0-9]+))?)?)?"
+ISO_8601 = re.compile(rf"[0-9W-]{{7,10}}([T ]{_CLOCK}(Z|[+-][0-9]{{2}}(:?[0-5][0-9])?)?)?")
 NOT_ISO_8601 = "must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z"
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TOPIC_ARN = re.compile(r"arn:(aws[a-z-]*):sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
@@ -110,7 +113,7 @@ def parse(text: str, message_id: str, rules: Rules) -> Event | Cancel:
     """Read one message of the input topic: its text and its SNS MessageId. Raises `Refused` if it is neither an event
     nor a cancel."""
     try:
-        message = json.loads(text, parse_constant=_refuse_constant)
+        message = json.loads(text, parse_float=_finite, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise Refused("the message is not JSON", text, message_id) from None
     if not isinstance(message, dict):
@@ -328,6 +331,13 @@ def _failure_topic_of(message: dict, rules: Rules) -> str | None:
     topic = message.get("failure_topic")
     usable = isinstance(topic, str) and not rules.objection_to(topic) and not topic.endswith(".fifo")
     return topic if usable else None
+
+
+def _finite(text: str) -> float:
+    """1e999 is infinite to Python, and would stand as `Infinity` in the report, which is no JSON."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> None:

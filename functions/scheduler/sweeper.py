@@ -4,7 +4,7 @@ import json
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,10 @@ from scheduler.workflow import Unstartable, Workflow
 THREADS = 32
 # When this little of the function's time is left, start nothing more: what is under way needs it to end well.
 SPARE_SECONDS = 8
+# So many starts, about a second's work, show a burst: the lanes left get sweepers of their own. Those call nobody, so
+# that there are never more than lanes.
+MUCH = 500
+HELPER = {"helper": True}
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")
@@ -49,29 +53,38 @@ class Sweeper:
     parking: Parking
     workflow: Workflow
     failures: Failures
+    call_helpers: Callable[[int], None]
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
-    def sweep(self, now: datetime, holder: str, seconds_left: Callable[[], float]) -> Swept:
+    def sweep(self, now: datetime, holder: str, seconds_left: Callable[[], float], *, is_helper: bool = False) -> Swept:
         """Start whatever is parked and due before `now` plus the horizon, lane by lane.
 
-        `holder` is this sweep's name on the leases it takes; a lane that another sweep holds is passed over.
+        `holder` is this sweep's name on the leases it takes; a lane that another sweep holds is passed over. When there
+        turns out to be much to do, it calls a helper for each lane left, once, unless it is a helper itself.
         """
         swept, before = Swept(), now + self.horizon
         order = lanes()
         random.shuffle(order)  # so that sweeps of the same moment begin at different ends
         heads = self.threads.map(lambda lane: self.parking.earliest(lane, before), order)
-        for lane, earliest in zip(order, heads, strict=True):
-            if not earliest or seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
+        waiting = [(lane, earliest) for lane, earliest in zip(order, heads, strict=True) if earliest]
+        may_call = not is_helper
+        while waiting:
+            lane, earliest = waiting.pop()
+            if seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
                 continue
             swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
             try:
-                self._clear(lane, before, seconds_left, swept)
+                for part in self._clear(lane, before, seconds_left):
+                    swept.add(part)
+                    if may_call and swept.started >= MUCH:
+                        may_call = False
+                        self.call_helpers(len(waiting))
             finally:
                 self.parking.release(lane, holder)
         return swept
 
-    def _clear(self, lane: str, before: datetime, seconds_left: Callable[[], float], swept: Swept) -> None:
-        """Start and delete the lane's due events. Whoever calls holds the lease, until the last of them is done."""
+    def _clear(self, lane: str, before: datetime, seconds_left: Callable[[], float]) -> Iterator[Swept]:
+        """Start and delete the lane's due events, and tell of each batch. Whoever calls holds the lease, to the end."""
         under_way: deque[Future] = deque()
         try:
             for events in batched(self.parking.due(lane, before), BATCH, strict=False):
@@ -80,11 +93,11 @@ class Sweeper:
                 under_way.append(self.threads.submit(self._deliver, events, seconds_left))
                 # Twice the threads keeps all of them busy and little in memory, however long the lane is.
                 if len(under_way) >= 2 * THREADS:
-                    swept.add(under_way.popleft().result())
+                    yield under_way.popleft().result()
         finally:
             wait(under_way)
         for future in under_way:
-            swept.add(future.result())
+            yield future.result()
 
     def _deliver(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> Swept:
         """Start, then delete: a crash in between repeats an event, it never loses one."""
@@ -123,20 +136,34 @@ def _from_environment() -> Sweeper:
         parking=Parking(client("dynamodb", THREADS), env["PARKED_TABLE"]),
         workflow=Workflow(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
         failures=Failures(client("sns"), client("sqs"), env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
+        call_helpers=_call_helpers,
     )
+
+
+def _call_helpers(number: int) -> None:
+    """Invoke this function again, so many times, without waiting for it. If that fails, the next tick is the help."""
+    try:
+        for _ in range(number):
+            client("lambda").invoke(
+                FunctionName=os.environ["AWS_LAMBDA_FUNCTION_NAME"],
+                InvocationType="Event",
+                Payload=json.dumps(HELPER),
+            )
+    except (ClientError, BotoCoreError):
+        logger.exception("no helpers")
 
 
 sweeper = _from_environment()
 
 
 @logger.inject_lambda_context
-@metrics.log_metrics
 def handler(event: dict, context: Any) -> dict:
-    """Lambda's entry. Ignores its event; returns what the sweep did, for the console."""
+    """Lambda's entry. `event` is HELPER or anything else; returns what the sweep did, for the console."""
     swept = sweeper.sweep(
         now=datetime.now(UTC),
         holder=context.aws_request_id,
         seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        is_helper=event == HELPER,
     )
     if swept.started:
         metrics.add_metric(name="Swept", unit=MetricUnit.Count, value=swept.started)
@@ -144,4 +171,6 @@ def handler(event: dict, context: Any) -> dict:
         metrics.add_metric(name="SweepFailures", unit=MetricUnit.Count, value=swept.failed)
     if swept.overdue_seconds > 0:
         metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=swept.overdue_seconds)
+    if metrics.metric_set:  # Most sweeps find nothing, and have nothing to say.
+        metrics.flush_metrics()
     return asdict(swept)

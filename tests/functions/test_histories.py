@@ -1,0 +1,124 @@
+"""Any history of an id, in simulated time, ends as its publisher was promised.
+
+Ingest and Sweeper are the real ones; Deliver is its register check in Python (`wanted`), which tests/workflows tries on
+the shipped definition. A history is compared with the promise in `expected`.
+"""
+
+import heapq
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import event as note
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scheduler import parking
+
+from tests.conftest import Cloud, Start, at, event, sweep, take, wanted
+
+EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "0")) // 20 or 200
+START = at("10:00")
+SECOND = timedelta(seconds=1)
+SWEEP_INTERVAL = 10 * SECOND
+
+
+@dataclass(frozen=True)
+class Published:
+    """A message for one id: when it was published, when Ingest took it (more than once if it was redelivered), and for
+    when it schedules the event; None if it cancels it."""
+
+    number: int
+    published_at: datetime
+    taken_at: tuple[datetime, ...]
+    due: datetime | None
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.number:08}-message"
+
+
+def seconds(most: int) -> st.SearchStrategy[timedelta]:
+    """Times in quarters of a second, so that drawn times meet each other, and the edges of cutoff and horizon."""
+    return st.integers(0, 4 * most).map(lambda quarters: quarters * SECOND / 4)
+
+
+@st.composite
+def histories(draw: st.DrawFn, named: bool) -> list[Published]:
+    """Messages for one id. A named one is scheduled, replaced and cancelled; an unnamed one scheduled and cancelled."""
+    kinds = draw(st.lists(st.sampled_from(["schedule", "schedule", "cancel"]), min_size=1, max_size=4))
+    if not named:
+        kinds = ["schedule", *(["cancel"] * draw(st.integers(0, 2)))]
+    history = []
+    for number, kind in enumerate(kinds):
+        published_at = START + draw(seconds(60))
+        taken_at = [published_at + draw(st.sampled_from([SECOND / 4, SECOND]) | seconds(60))]
+        for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+            taken_at.append(taken_at[0] + draw(seconds(60)))
+        due = published_at + draw(seconds(40) | seconds(120)) if kind == "schedule" else None
+        history.append(Published(number, published_at, tuple(sorted(taken_at)), due))
+    return history
+
+
+def play(cloud: Cloud, history: list[Published], id: str | None) -> list[str]:
+    """Let the history happen: messages are taken, sweeps tick, and each started workflow looks up its id at its cutoff.
+    Returns the revisions that were delivered."""
+    cloud.forget()
+    delivered, looks_for = [], {}
+    moments = [(moment, "take", one.number) for one in history for moment in one.taken_at]
+    end = max(moment for one in history for moment in (*one.taken_at, one.due or START))
+    moments += [(START + tick * SWEEP_INTERVAL, "sweep", 0) for tick in range((end - START) // SWEEP_INTERVAL + 2)]
+    heapq.heapify(moments)
+    while moments:
+        now, what, number = heapq.heappop(moments)
+        match what:
+            case "take":
+                one = history[number]
+                message = {"cancel": id or history[0].message_id}
+                if one.due:
+                    message = event(one.due, **({"id": id} if id else {}))
+                take(message, now, one.published_at, message_id=one.message_id)
+            case "sweep":
+                sweep(now)
+            case "look" if wanted(cloud, looks_for[number]):
+                delivered.append(looks_for[number].input["revision"])
+        for start in cloud.starts[len(looks_for) :]:
+            heapq.heappush(moments, (max(now, cutoff_of(start)), "look", len(looks_for)))
+            looks_for[len(looks_for)] = start
+    assert not cloud.parked() and not cloud.reports()
+    return delivered
+
+
+def cutoff_of(start: Start) -> datetime:
+    return datetime.fromisoformat(start.input["cutoff_at"])
+
+
+def expected(history: list[Published], one: Published) -> tuple[int, int]:
+    """How often an event may be delivered, at least and at most, by the promise: a message that was published later
+    counts if it was taken two seconds before the event is due, and does not if it was taken after."""
+    at_least, at_most = 1, len(one.taken_at)
+    for later in history:
+        if (later.published_at, later.message_id) > (one.published_at, one.message_id):
+            if later.taken_at[0] < max(one.due - 2 * SECOND, one.taken_at[0]):
+                return 0, 0
+            if later.taken_at[0] <= max(one.due, one.taken_at[0]):
+                at_least = 0
+    return at_least, at_most
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_any_history_ends_as_promised(cloud, monkeypatch, named, data):
+    """Schedule, replace, cancel, redelivered and overtaking each other at any distance from the cutoff."""
+    monkeypatch.setattr(parking, "LANES", 1)  # A sweep looks into every lane, and here is but one id.
+    history = data.draw(histories(named))
+    if not named:  # An unnamed event cannot be cancelled before Publish has returned its id.
+        history[1:] = [one for one in history[1:] if one.published_at > history[0].published_at]
+        history[1:] = [Published(n, o.published_at, o.taken_at, o.due) for n, o in enumerate(history[1:], 1)]
+    delivered = play(cloud, history, "order" if named else None)
+    for one in history:
+        if one.due:
+            at_least, at_most = expected(history, one)
+            note(f"{at_least} to {at_most} deliveries")
+            assert at_least <= delivered.count(one.message_id) <= at_most, (one.number, delivered, history)

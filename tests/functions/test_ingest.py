@@ -1,0 +1,297 @@
+"""Ingest: every message ends somewhere, on its own, and what failed comes back by itself."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from scheduler import ingest
+from scheduler.clients import client
+
+from tests.conftest import (
+    FIFO_TARGET,
+    HORIZON,
+    OWN_FAILURE_TOPIC,
+    LambdaContext,
+    at,
+    event,
+    record,
+    sweep,
+    take,
+    wanted,
+)
+
+SOON, LATER = timedelta(seconds=5), timedelta(hours=1)
+
+
+def handle(*records: dict) -> list[str]:
+    """The SQS message ids of the records that have to come back."""
+    answer = ingest.handler({"Records": list(records)}, LambdaContext())
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+def named(name: str):
+    """Chooses the StartExecution calls for one event."""
+    return lambda parameters: parameters["name"].startswith(name)
+
+
+# --- Near and far ---
+
+
+def test_a_near_event_is_started_at_once(cloud):
+    """What is due within the horizon goes straight to its workflow, under its MessageId."""
+    assert take(event(at("10:00")), at("09:59:50"), message_id="m-1") == "Started"
+    assert [(start.name, start.input["publish"]["Message"]) for start in cloud.starts] == [("m-1", "order-4711")]
+    assert not cloud.parked() and not cloud.register()
+
+
+def test_a_far_event_is_parked_and_started_once_when_its_time_comes(cloud):
+    """09:55 parked, 09:59:40 nothing, 09:59:41 started once, and never again."""
+    assert take(event(at("10:00")), at("09:55")) == "Parked"
+    assert sweep(at("09:59:39")).started == 0
+    assert sweep(at("09:59:41")).started == 1
+    assert sweep(at("09:59:51")).started == 0
+    assert sweep(at("10:01")).started == 0
+    assert len(cloud.starts) == 1 and not cloud.parked()
+
+
+def test_near_and_far_get_the_same_input(cloud):
+    """The horizon decides when a workflow starts, not what it does."""
+    take(event(at("10:00")), at("09:55"), message_id="m-1")
+    sweep(at("09:59:45"))
+    take(event(at("10:00")), at("09:59:45"), message_id="m-1")
+    parked, started = cloud.starts
+    assert parked == started
+
+
+@pytest.mark.parametrize(("early", "outcome"), [(HORIZON, "Started"), (HORIZON + timedelta(microseconds=1), "Parked")])
+def test_the_horizon_is_the_only_boundary(cloud, early, outcome):
+    """Exactly at the horizon an event is near, a microsecond further it is far."""
+    assert take(event(at("10:00")), at("10:00") - early) == outcome
+
+
+@pytest.mark.parametrize("date", ["2026-12-24T09:59:59Z", "1999-01-01", "0001-01-01T00:00:00Z"])
+def test_a_past_event_is_started_at_once(cloud, date):
+    """Better late than never."""
+    assert take(event(date), at("10:00")) == "Started"
+
+
+def test_an_event_without_a_name_costs_one_write(cloud):
+    """Parking is one PutItem; the register is not touched."""
+    take(event(at("10:00")), at("09:00"))
+    assert len(cloud.calls("PutItem")) == 1 and not cloud.calls("UpdateItem")
+
+
+def test_an_execution_is_named_after_its_event(cloud):
+    """The console finds it by the id; a replacement has a name of its own."""
+    take(event(at("10:00"), id="order"), at("09:59:50"), message_id="12345678-9")
+    assert cloud.starts[0].name == "order-12345678"
+
+
+def test_a_fifo_event_carries_its_group_and_deduplication_id(cloud):
+    """A repeated delivery to a FIFO topic is dropped by SNS."""
+    take(event(at("10:00"), target=FIFO_TARGET), at("09:59:50"), message_id="m-1")
+    assert (
+        cloud.starts[0].input["publish"].items() >= {"MessageGroupId": "m-1", "MessageDeduplicationId": "m-1"}.items()
+    )
+
+
+def test_the_same_sqs_message_twice_parks_once(cloud):
+    """SQS may deliver a message twice: a parked event is parked on itself."""
+    again = record(event(at("10:00")))
+    for clock in ("09:55", "09:56"):
+        assert ingest.ingest.take(again, at(clock)) == "Parked"
+    assert sweep(at("10:00")).started == 1
+
+
+def test_the_same_sqs_message_twice_starts_twice_with_one_id(cloud):
+    """A near event that SQS repeats goes out twice, under one id by which its consumer knows it."""
+    again = record(event(at("10:00")))
+    for clock in ("09:59:50", "09:59:55"):
+        assert ingest.ingest.take(again, at(clock)) == "Started"
+    assert cloud.starts[0] == cloud.starts[1]
+
+
+# --- Refused ---
+
+
+def test_a_refused_message_is_reported_with_the_reason_and_what_was_received(cloud):
+    """The report goes to the stack's failure topic; nothing stays anywhere else."""
+    message = event(id="order", payload=5)
+    assert take(message, at("10:00")) == "Refused"
+    assert cloud.reports() == [{"error": "payload must be a string", "id": "order", "event": message}]
+    assert not cloud.starts and not cloud.parked() and not cloud.register()
+
+
+def test_a_refused_message_is_reported_to_its_own_failure_topic(cloud):
+    """A usable failure_topic is used, even for an event that is not."""
+    take(event("soon", failure_topic=OWN_FAILURE_TOPIC), at("10:00"))
+    assert len(cloud.reports(OWN_FAILURE_TOPIC)) == 1 and not cloud.reports()
+
+
+def test_an_unusable_failure_topic_does_not_lose_the_report(cloud):
+    """The stack's own topic gets it."""
+    take(event(failure_topic="nowhere"), at("10:00"))
+    assert [report["error"] for report in cloud.reports()] == ["failure_topic must be the ARN of an SNS topic"]
+
+
+def test_half_a_surrogate_pair_is_reported_escaped(cloud):
+    """What no encoding can carry is reported as the escape it came as."""
+    take('{"payload": "\\ud800"}', at("10:00"))
+    assert cloud.reports()[0]["event"] == {"payload": "\ud800"}
+
+
+def test_an_event_that_step_functions_refuses_for_good_is_reported(cloud):
+    """It would be refused for ever, so its publisher is told instead."""
+    cloud.fail("StartExecution", "InvalidExecutionInput")
+    assert take(event(at("10:00"), id="order"), at("09:59:50")) == "Refused"
+    (report,) = cloud.reports()
+    assert report["error"].startswith("Step Functions does not take this event: InvalidExecutionInput")
+    assert (report["id"], report["event"]["payload"]) == ("order", "order-4711")
+
+
+def test_text_that_somebody_put_into_the_queue_itself_is_taken_as_the_message(cloud):
+    """Without SNS's envelope, SQS's message id stands for SNS's."""
+    direct = record("") | {"body": json.dumps(event(at("10:00")))}
+    assert ingest.ingest.take(direct, at("09:59:50")) == "Started"
+    assert cloud.starts[0].name == direct["messageId"]
+
+
+@pytest.mark.parametrize("body", ["", "[]", "null", '"text"', "[" * 100_000, '{"Message": "{}"}', "\x00"], ids=ascii)
+def test_anything_in_the_queue_is_reported(cloud, body):
+    """Whatever lies in the queue is an event or is reported."""
+    assert handle(record("") | {"body": body}) == []
+    assert len(cloud.reports()) == 1
+
+
+# --- Batches, and what AWS does to them ---
+
+
+def batch(now: datetime, size: int = 10) -> list[dict]:
+    return [record(event(now + SOON, id=f"order-{number}"), now) for number in range(size)]
+
+
+def test_a_poisoned_message_among_nine_good_ones_is_reported_alone(cloud):
+    """Nine start, one is reported, none comes back."""
+    records = batch(datetime.now(UTC))
+    records[4] = record("poison")
+    assert handle(*records) == []
+    assert len(cloud.starts) == 9 and len(cloud.reports()) == 1
+
+
+def test_a_fault_of_aws_fails_only_the_message_that_it_concerns(cloud):
+    """One start is throttled: that message comes back, the other nine are done."""
+    records = batch(datetime.now(UTC))
+    cloud.fail("StartExecution", when=named("order-4"))
+    assert handle(*records) == [records[4]["messageId"]]
+    assert len(cloud.starts) == 9 and not cloud.reports()
+    cloud.recover()
+    assert handle(records[4]) == []
+    assert sorted(start.input["id"] for start in cloud.starts) == [f"order-{number}" for number in range(10)]
+
+
+def test_a_bug_fails_only_the_message_that_it_concerns(cloud, monkeypatch):
+    """Whatever is raised, nine go on and one comes back."""
+    records = batch(datetime.now(UTC))
+    records[4] = {**records[4], "body": None}
+    assert handle(*records) == [records[4]["messageId"]]
+    assert len(cloud.starts) == 9
+
+
+@pytest.mark.parametrize("operation", ["StartExecution", "PutItem", "UpdateItem", "Publish"])
+def test_a_short_fault_is_retried_within_the_call(cloud, operation):
+    """Two throttled attempts of any call are not even noticed."""
+    cloud.fail(operation, times=2)
+    now = datetime.now(UTC)
+    records = [record(event(now + SOON)), record(event(now + LATER)), record({"cancel": "x"}), record("refused")]
+    assert handle(*records) == []
+    assert (len(cloud.starts), len(cloud.parked()), len(cloud.register()), len(cloud.reports())) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        ("StartExecution", lambda now: event(now + SOON)),
+        ("PutItem", lambda now: event(now + LATER)),
+        ("UpdateItem", lambda now: event(now + LATER, id="order")),
+        ("UpdateItem", lambda now: {"cancel": "order"}),
+        ("Publish", lambda now: "refused"),
+    ],
+)
+@pytest.mark.parametrize(("code", "status"), [("ThrottlingException", 400), ("InternalServerError", 500)])
+def test_a_long_fault_brings_the_message_back_and_loses_nothing(cloud, operation, message, code, status):
+    """While AWS fails, the message stays in the queue; afterwards it is taken as if nothing had been."""
+    waiting = record(message(datetime.now(UTC)))
+    cloud.fail(operation, code, status=status)
+    assert handle(waiting) == [waiting["messageId"]]
+    cloud.recover()
+    assert handle(waiting) == []
+    assert len(cloud.starts) + len(cloud.parked()) + len(cloud.reports()) + ("cancel" in waiting["body"]) == 1
+
+
+@pytest.mark.parametrize("operation", ["PutItem", "UpdateItem"])
+def test_a_lost_answer_of_a_table_changes_nothing(cloud, operation):
+    """The write took effect, and is done again: the event is parked once."""
+    cloud.lose_answer(operation, times=1)
+    assert take(event(at("10:00"), id="order"), at("09:55")) == "Parked"
+    assert sweep(at("10:00")).started == 1
+    assert wanted(cloud, cloud.starts[0])
+
+
+def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
+    """Express runs the same name twice if asked twice: at least once, under one id."""
+    cloud.lose_answer("StartExecution", times=1)
+    assert take(event(at("10:00")), at("09:59:50")) == "Started"
+    assert len(cloud.calls("StartExecution")) == 2 and len({start.name for start in cloud.starts}) == 1
+
+
+def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
+    """Lambda reports nothing then, so the whole batch comes back; what had been started is repeated."""
+    records = [record(event(at("10:00"), id=f"order-{number}")) for number in range(3)]
+    assert ingest.ingest.take(records[0], at("09:59:50")) == "Started"
+    for again in records:
+        assert ingest.ingest.take(again, at("09:59:55")) == "Started"
+    assert [start.input["id"] for start in cloud.starts] == ["order-0", "order-0", "order-1", "order-2"]
+
+
+# --- Coming back ---
+
+
+@pytest.mark.parametrize(("receives", "pause"), [(1, 2), (2, 4), (3, 8), (9, 512), (999, ingest.LONGEST_PAUSE_SECONDS)])
+def test_a_failed_message_comes_back_after_2_4_8_seconds_and_never_long_after(cloud, receives, pause):
+    """Not after the queue's three minutes: a failed call must not make an event minutes late."""
+    cloud.fail("StartExecution")
+    handle(record(event(datetime.now(UTC) + SOON), receives=receives))
+    (call,) = cloud.calls("ChangeMessageVisibility")
+    assert (call["QueueUrl"], call["VisibilityTimeout"]) == (os.environ["INPUT_QUEUE_URL"], pause)
+
+
+def test_a_message_whose_visibility_cannot_be_changed_still_comes_back(cloud):
+    """Then the queue's own timeout brings it."""
+    cloud.fail("StartExecution")
+    cloud.fail("ChangeMessageVisibility")
+    failed = record(event(datetime.now(UTC) + SOON))
+    assert handle(failed) == [failed["messageId"]]
+
+
+def test_a_message_published_to_the_topic_arrives_in_the_form_that_ingest_reads(cloud):
+    """Through topic, subscription and queue as the template has them: id and time of publication are SNS's."""
+    sns, sqs = client("sns"), client("sqs")
+    topic, queue = os.environ["INPUT_TOPIC_ARN"], os.environ["INPUT_QUEUE_URL"]
+    queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    message_id = sns.publish(TopicArn=topic, Message=json.dumps(event("2099-01-01")))["MessageId"]
+    (received,) = sqs.receive_message(QueueUrl=queue, AttributeNames=["All"])["Messages"]
+    arrived = {
+        "messageId": received["MessageId"],
+        "receiptHandle": received["ReceiptHandle"],
+        "body": received["Body"],
+        "attributes": received["Attributes"],
+    }
+    notification = ingest.read(arrived)
+    assert notification.message_id == message_id
+    assert before.timestamp() <= float(notification.version.split()[0]) <= datetime.now(UTC).timestamp()
+    cloud.fail("PutItem")
+    assert handle(arrived) == [received["MessageId"]]  # and its receipt is one that SQS takes:
+    assert len(cloud.calls("ChangeMessageVisibility")) == 1

@@ -1,0 +1,189 @@
+"""The register: the message published last speaks for an id, in whatever order messages are processed."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+
+import pytest
+from scheduler.register import FAR, KEEP
+
+from tests.conftest import at, event, sweep, take, wanted
+
+NEAR, MINUTES, YEARS = timedelta(seconds=10), timedelta(minutes=30), timedelta(days=800)
+
+
+def delivered(cloud) -> list[str]:
+    """The payloads of started events that Deliver would find wanted now."""
+    return [start.input["publish"]["Message"] for start in cloud.starts if wanted(cloud, start)]
+
+
+def take_all(*messages: tuple[str, dict]) -> None:
+    """Take messages at 09:00, each with the time at which it was published."""
+    for published_at, message in messages:
+        take(message, at("09:00"), at(published_at), message_id=f"{published_at.replace(':', '-')}-a-message-id")
+
+
+# --- The message published last wins ---
+
+
+@pytest.mark.parametrize("first", [NEAR, MINUTES, YEARS], ids=["near", "far", "very far"])
+@pytest.mark.parametrize("second", [NEAR, MINUTES, YEARS], ids=["near", "far", "very far"])
+@pytest.mark.parametrize("in_order", [True, False], ids=["in order", "overtaken"])
+def test_a_replacement_replaces_wherever_it_moves_the_event(cloud, first, second, in_order):
+    """From near to far, from far to near: the replacement alone is delivered, in either order of processing."""
+    messages = [
+        ("08:00", event(at("09:00") + first, id="order", payload="first")),
+        ("08:01", event(at("09:00") + second, id="order", payload="second")),
+    ]
+    take_all(*(messages if in_order else reversed(messages)))
+    sweep(at("09:00") + YEARS)
+    assert delivered(cloud) == ["second"]
+
+
+@pytest.mark.parametrize(
+    "order", list(permutations(range(3))), ids=lambda order: "".join(str(number + 1) for number in order)
+)
+@pytest.mark.parametrize("last", ["replace", "cancel", "schedule again"])
+def test_three_messages_in_any_order_end_as_the_last_published_says(cloud, order, last):
+    """Schedule, replace, cancel and every other history of three, processed in all six orders."""
+    one, two, three = (event(at("10:00"), id="order", payload=payload) for payload in ("one", "two", "three"))
+    history, expected = {
+        "replace": ([one, {"cancel": "order"}, three], ["three"]),
+        "cancel": ([one, two, {"cancel": "order"}], []),
+        "schedule again": ([{"cancel": "order"}, two, three], ["three"]),
+    }[last]
+    messages = [(f"08:0{number}", message) for number, message in enumerate(history)]
+    take_all(*(messages[number] for number in order))
+    sweep(at("10:00"))
+    assert delivered(cloud) == expected
+    assert not cloud.parked()
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_messages_of_the_same_millisecond_are_ordered_by_the_queue_then_by_their_ids(cloud, in_order):
+    """SNS's time may tie: then the time of the queue decides, then the MessageId; never the order of processing."""
+    for ids in (("a", "b"), ("b", "a")):
+        cloud.forget()
+        sent_at = [at("08:00:00.001"), at("08:00:00.002")] if ids == ("b", "a") else [at("08:00:00.001")] * 2
+        messages = list(zip(ids, sent_at, strict=True))
+        for id, sent in messages if in_order else reversed(messages):
+            message = event(at("10:00"), id="order", payload=id)
+            take(message, at("09:00"), at("08:00"), sent_at=sent, message_id=id)
+        sweep(at("10:00"))
+        assert delivered(cloud) == [ids[1]]
+
+
+def test_the_time_of_publication_counts_and_not_that_of_the_queue(cloud):
+    """SNS may hand the earlier message to the queue after the later one."""
+    for payload, published_at, sent_at in (("first", "08:00", "08:05"), ("second", "08:01", "08:02")):
+        message = event(at("10:00"), id="order", payload=payload)
+        take(message, at("09:00"), at(published_at), sent_at=at(sent_at), message_id=payload)
+    sweep(at("10:00"))
+    assert delivered(cloud) == ["second"]
+
+
+def test_a_repeated_message_is_not_its_own_replacement(cloud):
+    """The same message processed twice claims its id twice and stays parked once."""
+    for _ in range(2):
+        take_all(("08:00", event(at("10:00"), id="order")))
+    assert len(cloud.parked()) == 1
+    sweep(at("10:00"))
+    assert delivered(cloud) == ["order-4711"]
+
+
+def test_an_old_message_that_comes_again_changes_nothing(cloud):
+    """Schedule, replace, and the first message redelivered: the replacement stays."""
+    first = ("08:00", event(at("10:00"), id="order", payload="first"))
+    take_all(first, ("08:01", event(at("10:01"), id="order", payload="second")), first)
+    sweep(at("11:00"))
+    assert delivered(cloud) == ["second"]
+
+
+# --- Out of the lane ---
+
+
+@pytest.mark.parametrize(
+    "later", [{"cancel": "order"}, event(at("09:00:05"), id="order"), event(at("11:00"), id="order")]
+)
+def test_a_replaced_or_cancelled_event_leaves_its_lane(cloud, later):
+    """It need not be started only to find itself unwanted."""
+    take_all(("08:00", event(at("10:00"), id="order")), ("08:01", later))
+    assert not [item for item in cloud.parked() if "08-00" in item["due"].split("#")[1]]
+
+
+def test_correctness_does_not_depend_on_leaving_the_lane(cloud):
+    """If the delete fails the message comes back; whatever happens then, the event finds itself cancelled."""
+    take_all(("08:00", event(at("10:00"), id="order")))
+    cloud.fail("DeleteItem")
+    with pytest.raises(Exception, match="ThrottlingException"):
+        take_all(("08:01", {"cancel": "order"}))
+    assert len(cloud.parked()) == 1
+    cloud.recover()
+    sweep(at("10:00"))
+    assert len(cloud.starts) == 1 and delivered(cloud) == []
+
+
+def test_two_revisions_of_one_id_at_one_moment_do_not_overwrite_each_other(cloud):
+    """The sort key ends with the revision: a replacement for the same moment is an item of its own."""
+    cloud.fail("DeleteItem", "AccessDeniedException")  # so that the first one stays
+    take_all(("08:00", event(at("10:00"), id="order")))
+    with pytest.raises(Exception, match="AccessDenied"):
+        take_all(("08:01", event(at("10:00"), id="order")))
+    take_all(("08:01", event(at("10:00"), id="order", payload="second")))
+    assert len(cloud.parked()) == 2
+    cloud.recover()
+    sweep(at("10:00"))
+    assert delivered(cloud) == ["second"]
+
+
+# --- A cancel that overtakes its event, and how long it is remembered ---
+
+
+@pytest.mark.parametrize("ahead", [NEAR, MINUTES, FAR - MINUTES, FAR + MINUTES, YEARS], ids=str)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+@pytest.mark.parametrize("cancel_first", [True, False], ids=["cancel first", "event first"])
+def test_a_cancel_holds_until_its_event_is_due_even_if_it_comes_first(cloud, ahead, named, cancel_first):
+    """However far the event is, the register still says so on its day, with everything expired that may be."""
+    due, id = at("09:00") + ahead, "order" if named else "a-message-id"
+    scheduled = (event(due, **({"id": id} if named else {})), "08:00", "a-message-id")
+    cancelled = ({"cancel": id}, "08:01", "another")
+    for message, published_at, message_id in (cancelled, scheduled) if cancel_first else (scheduled, cancelled):
+        take(message, at("09:00"), at(published_at), message_id=message_id)
+    cloud.expire(due)
+    sweep(due)
+    assert delivered(cloud) == []
+
+
+def test_a_cancel_outlives_its_event_even_if_that_waits_in_the_queues(cloud):
+    """A year of lead, 14 days in the queue, 14 in dead letters and both again: the cancel is still there."""
+    take({"cancel": "a-message-id"}, at("09:00"))
+    processed_at = at("09:00") + timedelta(days=56)
+    assert take(event(processed_at + FAR), processed_at, at("08:00"), message_id="a-message-id") == "Parked"
+    cloud.expire(processed_at + FAR)
+    sweep(processed_at + FAR)
+    assert delivered(cloud) == []
+
+
+def test_cancelling_an_id_that_never_comes_costs_one_small_item_that_expires(cloud):
+    """One write, 425 days, then gone by itself."""
+    take({"cancel": "nobody"}, at("09:00"))
+    assert len(cloud._calls) == 1 and list(cloud.register()) == ["nobody"]
+    cloud.expire(at("09:00") + FAR + KEEP)
+    assert cloud.register()
+    cloud.expire(at("09:00") + FAR + KEEP + timedelta(seconds=1))
+    assert not cloud.register()
+
+
+def test_an_expiry_only_moves_away(cloud):
+    """A near replacement of a far event keeps the register until the far one would have come."""
+    take_all(("08:00", event(at("09:00") + YEARS, id="order")))
+    end = cloud.register()["order"]["expires_at"]
+    assert datetime.fromtimestamp(int(end), UTC) == at("09:00") + YEARS + KEEP
+    take_all(("08:01", event(at("09:00") + MINUTES, id="order")), ("08:02", {"cancel": "order"}))
+    assert cloud.register()["order"]["expires_at"] == end
+
+
+def test_an_unnamed_event_enters_the_register_only_if_it_outlives_a_cancel(cloud):
+    """Due in a year: no write. Later: it enters by itself, so that a cancel meets it there."""
+    take(event(at("09:00") + FAR), at("09:00"), message_id="in-a-year")
+    take(event(at("09:00") + FAR + timedelta(seconds=1)), at("09:00"), message_id="later")
+    assert list(cloud.register()) == ["later"]

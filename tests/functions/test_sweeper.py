@@ -1,0 +1,297 @@
+"""The Sweeper: parked events start in time, once, whatever happens to sweeps."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from scheduler import parking, sweeper
+from scheduler.clients import client
+from scheduler.sweeper import SPARE_SECONDS
+
+from tests.conftest import (
+    OWN_FAILURE_TOPIC,
+    TEMPLATE,
+    Killed,
+    LambdaContext,
+    at,
+    event,
+    sweep,
+    take,
+)
+
+
+@pytest.fixture
+def one_lane(monkeypatch):
+    """All events in one lane."""
+    monkeypatch.setattr(parking, "LANES", 1)
+
+
+def park(count: int, **fields) -> None:
+    """Events order-0, order-1, ... that are due at 10:00."""
+    for number in range(count):
+        take(event(at("10:00"), **fields), at("09:00"), message_id=f"order-{number}")
+
+
+def started(cloud) -> list[str]:
+    return sorted(start.input["id"] for start in cloud.starts)
+
+
+def orders(count: int) -> list[str]:
+    return sorted(f"order-{number}" for number in range(count))
+
+
+# --- In time ---
+
+
+def test_an_event_that_no_sweeper_took_for_an_hour_goes_out_on_the_first_sweep(cloud):
+    """Nothing needs a hand: the next sweep finds what all the others missed, and says how late it is."""
+    take(event(at("10:00")), at("09:00"))
+    swept = sweep(at("11:00"))
+    assert (swept.started, swept.overdue_seconds) == (1, 3600)
+    assert not cloud.parked()
+
+
+def test_what_is_left_behind_comes_first(cloud, one_lane):
+    """A lane is swept from its head, the longest overdue."""
+    for clock in ("10:00:05", "09:50", "10:00:03", "08:00"):
+        take(event(at(clock), id=clock.replace(":", "")), at("07:00"))
+    sweep(at("10:00"))
+    assert cloud.calls("StartExecution")[0]["name"].startswith("0800")
+
+
+def test_an_idle_sweep_costs_one_query_a_lane_and_no_write(cloud):
+    """Sixteen small reads; no lease is taken where nothing is due."""
+    take(event(at("12:00")), at("09:00"))
+    cloud._calls.clear()
+    assert sweep(at("10:00")).started == 0
+    assert len(cloud.calls("Query")) == len(cloud._calls) == parking.LANES
+
+
+def test_every_lane_is_swept(cloud):
+    """Whatever lane an id falls into, somebody sweeps it."""
+    park(64)
+    assert {item["lane"] for item in cloud.parked()} == set(parking.lanes())
+    assert sweep(at("10:00")).started == 64
+    assert started(cloud) == orders(64) and not cloud.parked() and not cloud.leases()
+
+
+def test_a_lane_of_more_than_a_page_is_swept_to_its_end(cloud, one_lane):
+    """A query answers with 1 MB at a time; six events of 200 KB are more."""
+    park(6, payload="x" * 200_000)
+    cloud._calls.clear()
+    assert sweep(at("10:00")).started == 6
+    assert len(cloud.calls("Query")) > 2
+    assert started(cloud) == orders(6) and not cloud.parked()
+
+
+def test_a_lane_of_more_than_the_threads_can_hold_is_swept_to_its_end(cloud, one_lane, monkeypatch):
+    """Batches queue up behind each other; each event starts once."""
+    monkeypatch.setattr(sweeper, "THREADS", 1)
+    monkeypatch.setattr(sweeper, "BATCH", 5)
+    park(40)
+    assert sweep(at("10:00")).started == 40
+    assert started(cloud) == orders(40)
+
+
+# Powertools warns of a sweep with nothing to count.
+@pytest.mark.filterwarnings("ignore:No application metrics")
+def test_the_handler_sweeps_by_the_clock_and_reports(cloud, capsys):
+    """Lambda's entry: starts what is due now, returns it and counts it in CloudWatch."""
+    take(event("2020-01-01T00:00:00Z"), at("00:00", "2019-12-31"))
+    assert sweeper.handler({}, LambdaContext())["started"] == 1
+    assert '"Swept":[1.0]' in capsys.readouterr().out
+    assert sweeper.handler({}, LambdaContext()) == {"started": 0, "failed": 0, "overdue_seconds": 0.0}
+
+
+# --- One sweeper to a lane ---
+
+
+def test_two_sweepers_at_the_same_moment_start_each_event_once(cloud, monkeypatch):
+    """Two threads let loose at once on the same lanes, again and again: no event starts twice, none is left."""
+    monkeypatch.setattr(parking, "LANES", 2)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that the two meet between any two steps
+    barrier = threading.Barrier(2)
+
+    def run(_: int) -> int:
+        barrier.wait()
+        return sweep(at("10:00")).started
+
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(25):
+                cloud.forget()
+                for _ in range(6):
+                    take(event(at("10:00")), at("09:00"))
+                assert sum(threads.map(run, range(2))) == 6
+                assert len({start.name for start in cloud.starts}) == len(cloud.starts) == 6
+                assert not cloud.parked() and not cloud.leases()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def lease(lane: str, holder: str, now) -> bool:
+    return sweeper.sweeper.parking.acquire(lane, holder, now)
+
+
+def test_a_lane_that_somebody_holds_is_passed_over(cloud, one_lane):
+    """The holder will finish it."""
+    park(3)
+    assert lease("lane-00", "somebody", at("10:00"))
+    assert sweep(at("10:00:10")).started == 0
+    sweeper.sweeper.parking.release("lane-00", "somebody")
+    assert sweep(at("10:00:20")).started == 3
+
+
+def test_the_lease_of_a_dead_holder_ends_after_35_seconds_and_not_before(cloud, one_lane):
+    """10:00:00 taken and never returned; 10:00:35 still held; a moment later free."""
+    park(1)
+    assert lease("lane-00", "dead", at("10:00"))
+    assert sweep(at("10:00:34.999")).started == 0
+    assert sweep(at("10:00:35")).started == 0
+    assert sweep(at("10:00:35.001")).started == 1
+
+
+def test_a_lease_is_returned_by_its_holder_alone(cloud):
+    """Who comes back from the dead does not take the lane from who has it now."""
+    assert lease("lane-00", "dead", at("10:00"))
+    assert lease("lane-00", "alive", at("10:00:36"))
+    sweeper.sweeper.parking.release("lane-00", "dead")
+    assert not lease("lane-00", "third", at("10:00:40"))
+
+
+def test_a_lease_outlives_the_function_that_takes_it(cloud):
+    """Who holds an expired lease is dead, by the function's timeout."""
+    assert timedelta(seconds=TEMPLATE.properties("Sweeper")["Timeout"]) < parking.LEASE
+    assert TEMPLATE.properties("Sweeper")["Timeout"] > SPARE_SECONDS
+
+
+# --- What goes wrong ---
+
+
+def test_a_sweeper_that_dies_between_start_and_delete_repeats_and_never_loses(cloud, one_lane):
+    """10:00 started, dead before deleting; 10:00:30 the lane is still leased; 10:00:40 started again, then gone."""
+    park(3)
+    cloud.kill("BatchWriteItem")
+    cloud.kill("DeleteItem")  # nor does it return its lease
+    with pytest.raises(Killed):
+        sweep(at("10:00"))
+    assert started(cloud) == orders(3) and len(cloud.parked()) == 3
+    cloud.recover()
+    assert sweep(at("10:00:30")).started == 0
+    assert sweep(at("10:00:40")).started == 3
+    assert started(cloud) == sorted(orders(3) * 2) and not cloud.parked()
+    assert {start.name for start in cloud.starts[:3]} == {start.name for start in cloud.starts[3:]}
+
+
+def test_a_sweeper_that_dies_before_it_starts_anything_loses_nothing(cloud, one_lane):
+    """The next one finds all of it."""
+    park(3)
+    cloud.kill("StartExecution")
+    with pytest.raises(Killed):
+        sweep(at("10:00"))
+    cloud.recover()
+    sweep(at("10:00:40"))
+    assert started(cloud) == orders(3) and not cloud.parked()
+
+
+@pytest.mark.parametrize(("code", "status"), [("ThrottlingException", 400), ("ServiceUnavailable", 503)])
+def test_an_event_that_cannot_be_started_now_is_left_for_the_next_sweep(cloud, code, status):
+    """One of ten is throttled: nine start, one is counted as failed, stays, and starts ten seconds later."""
+    park(10)
+    cloud.fail("StartExecution", code, status=status, when=lambda start: start["name"].startswith("order-4"))
+    swept = sweep(at("10:00"))
+    assert (swept.started, swept.failed, len(cloud.parked())) == (9, 1, 1)
+    cloud.recover()
+    assert sweep(at("10:00:10")).started == 1
+    assert started(cloud) == orders(10) and not cloud.reports()
+
+
+def test_the_stacks_own_trouble_is_not_the_events(cloud):
+    """A state machine that is gone, or closed to us, may come back: nothing is reported or removed."""
+    park(3)
+    for code in ("StateMachineDoesNotExist", "AccessDeniedException"):
+        cloud.recover()
+        cloud.fail("StartExecution", code)
+        assert (sweep(at("10:00")).failed, len(cloud.parked()), cloud.reports()) == (3, 3, [])
+
+
+@pytest.mark.parametrize("code", ["InvalidExecutionInput", "InvalidName", "ValidationException"])
+def test_an_event_that_can_never_be_started_is_reported_and_removed(cloud, one_lane, code):
+    """It does not block its lane: the publisher gets it back whole, the others start."""
+    park(3, failure_topic=OWN_FAILURE_TOPIC)
+    cloud.fail("StartExecution", code, when=lambda start: start["name"].startswith("order-0"))
+    sweep(at("10:00"))
+    assert started(cloud) == ["order-1", "order-2"] and not cloud.parked()
+    (report,) = cloud.reports(OWN_FAILURE_TOPIC)
+    assert report["error"].startswith(f"Step Functions does not take this event: {code}")
+    assert report["event"] == event(at("10:00"), failure_topic=OWN_FAILURE_TOPIC)
+
+
+def test_an_event_that_can_neither_be_started_nor_reported_now_stays(cloud, one_lane):
+    """Its report is throttled, so the next sweep tries again, and the others start."""
+    park(3)
+    cloud.fail("StartExecution", "InvalidExecutionInput", when=lambda start: start["name"].startswith("order-0"))
+    cloud.fail("Publish", "Throttled")
+    assert sweep(at("10:00")).failed == 1
+    assert started(cloud) == ["order-1", "order-2"] and len(cloud.parked()) == 1
+
+
+def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
+    """The call is made again, the event removed once."""
+    park(1)
+    cloud.lose_answer("StartExecution", times=1)
+    assert sweep(at("10:00")).started == 1
+    assert started(cloud) == ["order-0", "order-0"] and not cloud.parked()
+
+
+@pytest.mark.parametrize("fault", ["leave_unprocessed", "lose_answer"])
+def test_deletes_that_were_not_done_or_not_confirmed_are_done_again(cloud, fault):
+    """UnprocessedItems and a lost answer are followed up within the sweep."""
+    park(3)
+    operation = () if fault == "leave_unprocessed" else ("BatchWriteItem",)
+    getattr(cloud, fault)(*operation, times=2)
+    swept = sweep(at("10:00"))
+    assert (swept.started, swept.failed, cloud.parked()) == (3, 0, [])
+
+
+@pytest.mark.parametrize("fault", ["leave_unprocessed", "fail"])
+def test_events_that_could_not_be_deleted_are_repeated_by_the_next_sweep(cloud, fault):
+    """Started, counted as failed, started again: at least once."""
+    park(3)
+    operation = () if fault == "leave_unprocessed" else ("BatchWriteItem",)
+    getattr(cloud, fault)(*operation)
+    assert sweep(at("10:00")).failed == 3
+    cloud.recover()
+    assert sweep(at("10:00:10")).started == 3
+    assert started(cloud) == sorted(orders(3) * 2) and not cloud.parked()
+
+
+def test_a_sweep_out_of_time_stops_and_the_next_goes_on(cloud, one_lane):
+    """What was started is deleted and the lease returned; nothing is started twice, nothing forgotten."""
+    park(60)
+    asked = iter(range(10**6))
+    first = sweep(at("10:00"), lambda: 30.0 if next(asked) < 25 else SPARE_SECONDS - 0.001)
+    assert 0 < first.started < 60
+    assert len(cloud.parked()) == 60 - first.started and not cloud.leases()
+    assert sweep(at("10:00:10")).started == 60 - first.started
+    assert started(cloud) == orders(60)
+
+
+def test_a_sweep_without_time_touches_nothing(cloud):
+    """It does not even take a lease."""
+    park(3)
+    assert sweep(at("10:00"), lambda: SPARE_SECONDS - 1).started == 0
+    assert len(cloud.parked()) == 3 and not cloud.leases()
+
+
+def test_a_failing_table_fails_the_sweep_and_loses_nothing(cloud):
+    """The sweep fails loudly, which an alarm sees; the next one does its work."""
+    park(3)
+    cloud.fail("Query")
+    with pytest.raises(client("dynamodb").exceptions.ClientError):
+        sweep(at("10:00"))
+    cloud.recover()
+    assert sweep(at("10:00:10")).started == 3

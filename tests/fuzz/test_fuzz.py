@@ -1,0 +1,159 @@
+"""Ingest under anything that SNS can carry.
+
+A few thousand messages in the normal run; PUNCTUAL_FUZZ_EXAMPLES says how many in a long one.
+"""
+
+import json
+import os
+import re
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scheduler import ingest
+from scheduler.event import MESSAGE_BYTES
+from scheduler.failures import EXCERPT_CHARACTERS
+
+from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, Cloud, LambdaContext, at, event, record, take
+
+EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "2000"))
+MESSAGE_ID = "5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa"
+
+# --- Messages ---
+
+text = st.text(st.characters(exclude_categories=[]), max_size=40)  # half surrogate pairs included
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | text
+any_json = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=8
+)
+digits = st.text("0123456789", min_size=1, max_size=7)
+dates = st.one_of(
+    st.datetimes(timezones=st.none() | st.timezones()).map(lambda moment: moment.isoformat()),
+    st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
+    st.dates().map(lambda day: day.isoformat()),
+    st.builds("{}-W{:02}-{}".format, st.integers(0, 9999), st.integers(0, 54), st.integers(0, 8)),
+    st.builds("2026-{:02}-{:02}T{:02}:{:02}:{:02}".format, *[st.integers(0, 99)] * 5),
+    st.builds(
+        "2026-12-24T18:00:00{}{}{}".format, st.sampled_from(".,;"), digits, st.sampled_from(["", "Z", "z", "+01"])
+    ),
+    st.builds("2026-12-24T18:00:00{}{}".format, st.sampled_from("+-"), digits),
+    st.text("0123456789-:T WZ+.,", max_size=30),
+    text,
+)
+topics = st.sampled_from([TARGET, FIFO_TARGET, OWN_FAILURE_TOPIC, os.environ["INPUT_TOPIC_ARN"], "", "orders"]) | text
+fields = {
+    "date": dates | any_json,
+    "target": topics | any_json,
+    "payload": text | any_json,
+    "user": text | any_json,
+    "failure_topic": topics | any_json,
+    "id": st.from_regex(r"[A-Za-z0-9_-]{1,65}", fullmatch=True) | any_json,
+    "subject": st.text("aZ ~\n", max_size=101) | any_json,
+    "attributes": st.dictionaries(text, text, max_size=10) | any_json,
+    "message_group_id": text | any_json,
+    "cancel": st.from_regex(r"[A-Za-z0-9_-]{1,65}", fullmatch=True) | any_json,
+}
+near_valid = st.builds(
+    lambda changes, missing, extra: json.dumps(
+        {name: value for name, value in (event() | changes | extra).items() if name not in missing}
+    ),
+    st.fixed_dictionaries({}, optional={name: value for name, value in fields.items() if name != "cancel"}),
+    st.sets(st.sampled_from(sorted(fields)), max_size=1),
+    st.dictionaries(text, any_json, max_size=1),
+)
+one_change = st.sampled_from(sorted(fields)).flatmap(
+    lambda name: fields[name].map(lambda value: json.dumps(event(**{name: value})))
+)
+cancels = st.builds(
+    lambda id, extra: json.dumps({"cancel": id, **extra}), fields["cancel"], st.dictionaries(text, scalars, max_size=1)
+)
+huge = st.builds(
+    lambda character, size, name: json.dumps(event(**{name: character * size}), ensure_ascii=False),
+    st.sampled_from(["x", "é", "😀", '"', "\x01"]),
+    st.integers(30_000, 300_000),
+    st.sampled_from(sorted(fields)),
+)
+openings = st.sampled_from(["[", '{"a":', '{"payload":'])
+deep = st.builds(lambda opening, depth: opening * depth, openings, st.integers(1, 30_000))
+valid = st.builds(
+    lambda date, payload, id: json.dumps(event(date, payload=payload, **id)),
+    st.datetimes(timezones=st.timezones()),
+    st.text(),
+    st.fixed_dictionaries({}, optional={"id": st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)}),
+)
+rarely = st.one_of(text, any_json.map(json.dumps), deep, huge)  # Large ones take long.
+messages = st.one_of(one_change, one_change, valid, near_valid, cancels, rarely).filter(
+    # What SNS carries: text in UTF-8, and no more of it than this.
+    lambda text: len(text.encode(errors="replace")) <= MESSAGE_BYTES and text.encode(errors="ignore").decode() == text
+)
+
+# --- What becomes of them ---
+
+
+def ends(cloud: Cloud) -> list[str]:
+    """The ends that a message has come to, by their effects."""
+    cancelled = [item for item in cloud.register().values() if item["revision"] == MESSAGE_ID]
+    by_name = [*(start.input["revision"] for start in cloud.starts), *(item["due"][-36:] for item in cloud.parked())]
+    assert all(revision == MESSAGE_ID for revision in by_name)
+    reports = [*cloud.reports(), *cloud.reports(OWN_FAILURE_TOPIC), *cloud.undelivered()]
+    return [
+        *(["started"] * len(cloud.starts)),
+        *(["parked"] * len(cloud.parked())),
+        *(["reported"] * len(reports)),
+        *(["registered"] if cancelled and not by_name else []),
+    ]
+
+
+REASON = re.compile(
+    r"the message is not JSON( object)?|unknown field: .*|[^ ]+ is required|"
+    r"([^ ]+|.*) (must|is not|is too large|can't be encoded)\b.*",
+)
+
+
+@settings(max_examples=EXAMPLES)
+@given(text=messages, superseded=st.sampled_from([False, False, False, True]))
+@example("", False)
+@example("null", False)
+@example('{"date": 1e999}', False)
+@example("1" * 5000, False)
+def test_any_message_comes_to_exactly_one_end(cloud, text, superseded):
+    """No exception escapes; each message is started, parked, registered, reported or superseded, once; a report says
+    which field is at fault and why, and holds the message."""
+    cloud.forget()
+    later = id_in(text) if superseded else None
+    if later:  # A message published later has been here first.
+        take({"cancel": later}, at("00:00", "2030-01-01"), message_id="another")
+    answer = ingest.handler({"Records": [record(text, message_id=MESSAGE_ID)]}, LambdaContext())
+    assert answer == {"batchItemFailures": []}
+    found = ends(cloud)
+    assert found == [] if later and found != ["reported"] else len(found) == 1, found
+    for report in (*cloud.reports(), *cloud.reports(OWN_FAILURE_TOPIC)):
+        assert REASON.fullmatch(report["error"]) and report["error"].isprintable()
+        assert fault_is_in(report["error"], text), report["error"]
+        assert report["event"] == as_received(text) or (
+            report["truncated"] and len(report["event"]) == EXCERPT_CHARACTERS
+        )
+
+
+def as_received(text: str) -> object:
+    """The JSON value of a message, or else its text."""
+    try:
+        return json.loads(text, parse_constant=lambda name: float("?"))
+    except (ValueError, RecursionError):
+        return text
+
+
+def id_in(text: str) -> str | None:
+    """The id that a message is for, if it gives one that can be used."""
+    message = as_received(text)
+    id = isinstance(message, dict) and (message.get("cancel") or message.get("id"))
+    return id if isinstance(id, str) and re.fullmatch("[A-Za-z0-9_-]{1,64}", id) else None
+
+
+def fault_is_in(error: str, text: str) -> bool:
+    """Whether an error names a field of the message, or one that it lacks."""
+    message = as_received(text)
+    if not isinstance(message, dict):
+        return error == ("the message is not JSON" if message is text else "the message is not a JSON object")
+    shown = [name.encode("unicode_escape").decode()[:64] for name in message]
+    named = [error.removeprefix("unknown field: ").startswith(name) for name in shown]
+    return any(named) or error in {f"{name} is required" for name in ("date", "payload", "target", "user")}

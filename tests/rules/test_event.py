@@ -1,0 +1,485 @@
+"""What a message means: every rule of the message format, with the sentence that its breach is refused with."""
+
+import json
+import re
+import string
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from scheduler.event import INPUT_BYTES, MESSAGE_BYTES, Cancel, Event, Refused, Rules, as_json, parse
+
+from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, TEMPLATE, event
+
+MESSAGE_ID = "5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa"
+INPUT_TOPIC = TEMPLATE.environment("Ingest")["INPUT_TOPIC_ARN"]
+RULES = Rules(INPUT_TOPIC, tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(",")))
+
+
+def read(message: object, rules: Rules = RULES) -> Event | Cancel:
+    """Parse a message: a text, or a value that becomes one."""
+    return parse(message if isinstance(message, str) else json.dumps(message), MESSAGE_ID, rules)
+
+
+def workflow_input(message: object) -> dict:
+    """The workflow's input that an accepted event becomes."""
+    return json.loads(read(message).input)
+
+
+def refusal(message: object, rules: Rules = RULES) -> Refused:
+    with pytest.raises(Refused) as caught:
+        read(message, rules)
+    return caught.value
+
+
+def without(*fields: str) -> dict:
+    return {name: value for name, value in event().items() if name not in fields}
+
+
+# --- Messages that are no event ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "soon",
+        "{",
+        "{'date': 1}",
+        "NaN",
+        '{"date": Infinity}',
+        "[" * 100_000,
+        '{"a":' * 50_000,
+        "\x00",
+        "\ufeff{}",
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_text_that_is_not_json_is_refused_and_kept_as_text(text):
+    """A message that is not JSON is refused; the report holds it as it came."""
+    refused = refusal(text)
+    assert (refused.error, refused.event, refused.id) == ("the message is not JSON", text, MESSAGE_ID)
+
+
+@pytest.mark.parametrize("message", [None, True, 1, 1.5, "date", [], [event()]])
+def test_json_that_is_not_an_object_is_refused(message):
+    """Only a JSON object can be an event."""
+    refused = refusal(json.dumps(message))
+    assert (refused.error, refused.event) == ("the message is not a JSON object", message)
+
+
+def test_a_number_beyond_all_bounds_does_not_spoil_the_report():
+    """1e999 is JSON, but what Python makes of it is not: the report must be JSON for whoever reads it."""
+    refused = refusal('{"date": 1e999}')
+    json.loads(as_json(refused.event), parse_constant=pytest.fail)
+
+
+# --- The five refusals of the system this one replaces, which its users may match on ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (without("date"), "date is required"),
+        (without("payload"), "payload is required"),
+        (without("target"), "target is required"),
+        (event(payload={"order": 4711}), "payload must be a string"),
+        (without("user"), "user is required"),
+    ],
+)
+def test_the_predecessors_five_refusals_keep_their_wording(message, error):
+    """Five refusals read to the letter as they always did."""
+    assert refusal(message).error == error
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({}, "date is required"),
+        (without("date", "payload", "target", "user"), "date is required"),
+        (without("payload", "target", "user"), "payload is required"),
+        (without("target", "user"), "target is required"),
+        ({**without("target"), "payload": 5, "date": None}, "target is required"),
+        ({**without("user"), "payload": 5}, "payload must be a string"),
+        ({**without("user"), "date": 5, "payload": 5}, "date must be a string"),
+        ({**event(payload=5), "dtae": "x"}, "payload must be a string"),
+        ({**without("user"), "usr": "x"}, "unknown field: usr"),
+    ],
+)
+def test_one_problem_is_told_what_is_missing_first_then_what_is_wrong_then_what_is_unknown(message, error):
+    """Of several problems one is told: first what is missing, then what is wrong, then what is unknown."""
+    assert refusal(message).error == error
+
+
+# --- Field by field ---------------------------------------------------------------------------------------------------
+
+_NO_TOPIC = "must be the ARN of an SNS topic"
+_NO_ID = "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"
+_NO_SUBJECT = "subject must be less than 100 printable ASCII characters, and not begin with a space"
+_NO_GROUP = "message_group_id must be 1 to 128 letters, digits and punctuation marks of ASCII"
+
+
+@pytest.mark.parametrize(
+    "field", ["date", "payload", "target", "user", "failure_topic", "id", "subject", "message_group_id"]
+)
+@pytest.mark.parametrize("value", [None, 5, 1.5, True, [], {}, ["x"]], ids=repr)
+def test_every_text_field_refuses_every_other_type(field, value):
+    """null, numbers, lists and objects are not strings, and null is not the same as absent."""
+    assert refusal(event(**{"due" if field == "due" else field: value})).error == f"{field} must be a string"
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], [["a", "b"]]], ids=repr)
+def test_attributes_must_be_an_object(value):
+    """Anything but an object is no map of attributes."""
+    assert refusal(event(attributes=value)).error == "attributes must be an object of strings"
+
+
+@pytest.mark.parametrize("value", [None, 5, True, [], {"DataType": "String"}], ids=repr)
+def test_an_attributes_value_must_be_a_string(value):
+    """Attributes are strings; the refusal names the one that is not."""
+    assert refusal(event(attributes={"fine": "x", "colour": value})).error == "attributes.colour must be a string"
+
+
+@pytest.mark.parametrize(
+    ("topic", "problem"),
+    [
+        ("orders", _NO_TOPIC),
+        ("", _NO_TOPIC),
+        (f"{TARGET}\n", _NO_TOPIC),
+        (f" {TARGET}", _NO_TOPIC),
+        (f"{TARGET}:5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa", _NO_TOPIC),  # a subscription
+        (TARGET.replace("sns", "sqs"), _NO_TOPIC),
+        (TARGET.replace("123456789012", "12345678901"), _NO_TOPIC),
+        (TARGET.replace("123456789012", "١٢٣٤٥٦٧٨٩٠١٢"), _NO_TOPIC),  # digits, but not ASCII's
+        ("arn:aws:sns:eu-central-1:123456789012:" + "x" * 257, _NO_TOPIC),
+        (
+            TARGET.replace("eu-central-1", "eu-west-1"),
+            "must be a topic of this Region (eu-central-1): SNS does not publish across Regions",
+        ),
+        (
+            TARGET.replace("aws:", "aws-cn:"),
+            "must be a topic of this Region (eu-central-1): SNS does not publish across Regions",
+        ),
+        (INPUT_TOPIC, "must not be the scheduler's input topic"),
+        (
+            TARGET.replace("123456789012", "999999999999"),
+            "is not a topic that this scheduler may publish to (TargetTopicArns)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("field", ["target", "failure_topic"])
+def test_topics_that_cannot_be_published_to_are_refused(field, topic, problem):
+    """A topic must be an ARN, of this Region and partition, allowed, and not the input topic: a loop."""
+    refused = refusal(event(**{field: topic}))
+    assert refused.error == f"{field} {problem}"
+    assert refused.failure_topic is None  # An unusable one must not swallow the report.
+
+
+def test_a_failure_topic_must_not_be_fifo():
+    """A FIFO topic would need a group that a report does not have."""
+    refused = refusal(event(failure_topic=FIFO_TARGET))
+    assert (refused.error, refused.failure_topic) == ("failure_topic must be a standard topic", None)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "topic", "allowed"),
+    [
+        (["arn:aws:sns:eu-central-1:123456789012:orders"], "orders", True),
+        (["arn:aws:sns:eu-central-1:123456789012:orders"], "orders-2", False),
+        (["arn:aws:sns:eu-central-1:123456789012:order?"], "orders", True),
+        (["arn:aws:sns:eu-central-1:123456789012:order?"], "order", False),
+        (["arn:aws:sns:*:123456789012:o*s"], "orders", True),
+        (["arn:aws:sns:eu-central-1:123456789012:a*", "arn:aws:sns:eu-central-1:*:orders"], "orders", True),
+        (["arn:aws:sns:eu-central-1:123456789012:[o]rders"], "orders", False),
+        (["arn:aws:sns:eu.central.1:123456789012:orders"], "orders", False),
+    ],
+)
+def test_target_topic_arns_are_patterns_as_in_iam(patterns, topic, allowed):
+    """`*` is any text, `?` one character, everything else itself; one match is enough."""
+    rules = replace(RULES, allowed_topics=tuple(patterns))
+    arn = f"arn:aws:sns:eu-central-1:123456789012:{topic}"
+    assert (rules.objection_to(arn) is None) == allowed
+
+
+def test_a_user_is_not_required_if_the_stack_says_so():
+    """EnforceUser=false accepts an event without a user, and still refuses one that is no string."""
+    rules = replace(RULES, user_required=False)
+    assert isinstance(read(without("user"), rules), Event)
+    assert refusal(event(user=None), rules).error == "user must be a string"
+
+
+@pytest.mark.parametrize("id", ["a", "A-z_0-9", "x" * 64])
+def test_ids_that_fit(id):
+    """An id of 1 to 64 letters, digits, hyphens and underscores names the event."""
+    accepted = read(event(id=id))
+    assert (accepted.id, accepted.revision, accepted.is_named) == (id, MESSAGE_ID, True)
+
+
+@pytest.mark.parametrize("id", ["", "x" * 65, "a b", "a.b", "ä", "a\n", "a/b", "٣"])
+def test_ids_that_do_not_fit(id):
+    """Any other id is refused, and its refusal goes by the MessageId."""
+    refused = refusal(event(id=id))
+    assert (refused.error, refused.id) == (f"id {_NO_ID}", MESSAGE_ID)
+
+
+def test_without_an_id_the_event_is_called_by_its_message_id():
+    """The publisher knows that name already: Publish returned it."""
+    accepted = read(event())
+    assert (accepted.id, accepted.is_named, accepted.execution_name) == (MESSAGE_ID, False, MESSAGE_ID)
+
+
+def test_a_refused_event_goes_by_its_own_id_and_failure_topic():
+    """What is usable in a refused event is used for its report."""
+    refused = refusal(event(id="order-4711", failure_topic=OWN_FAILURE_TOPIC, payload=5))
+    assert (refused.id, refused.failure_topic) == ("order-4711", OWN_FAILURE_TOPIC)
+    assert refused.event["payload"] == 5
+
+
+@pytest.mark.parametrize("subject", ["x", "Order 4711!", "x" * 99, "~", "a "])
+def test_subjects_that_fit(subject):
+    """A subject of printable ASCII, less than 100 characters, is passed on."""
+    assert workflow_input(event(subject=subject))["publish"]["Subject"] == subject
+
+
+@pytest.mark.parametrize("subject", ["", " x", "x" * 100, "Größe", "a\nb", "a\x7f"])
+def test_subjects_that_do_not_fit(subject):
+    """SNS would refuse these when it is too late to tell."""
+    assert refusal(event(subject=subject)).error == _NO_SUBJECT
+
+
+@pytest.mark.parametrize("group", ["", "x" * 129, "a b", "ä", "a\n"])
+def test_message_groups_that_do_not_fit(group):
+    """A message group has SNS's characters and length."""
+    assert refusal(event(message_group_id=group)).error == _NO_GROUP
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        ({"": "x"}, "must have names that SNS takes, unlike ''"),
+        ({"a b": "x"}, "must have names that SNS takes, unlike 'a b'"),
+        ({"ä": "x"}, "must have names that SNS takes, unlike '\\xe4'"),
+        ({"a\n": "x"}, "must have names that SNS takes, unlike 'a\\n'"),
+        ({".a": "x"}, "must have names that SNS takes, unlike '.a'"),
+        ({"a.": "x"}, "must have names that SNS takes, unlike 'a.'"),
+        ({"a..b": "x"}, "must have names that SNS takes, unlike 'a..b'"),
+        ({"AWS.a": "x"}, "must have names that SNS takes, unlike 'AWS.a'"),
+        ({"Amazon.a": "x"}, "must have names that SNS takes, unlike 'Amazon.a'"),
+        ({"x" * 257: "x"}, "must have names that SNS takes, unlike '" + "x" * 64 + "'"),
+        ({"colour": ""}, "must not be empty, unlike 'colour'"),
+        ({"scheduler-id": "x"}, "must not contain scheduler-id, which is the scheduler's own"),
+        ({"scheduler-date": "x"}, "must not contain scheduler-date, which is the scheduler's own"),
+        (dict.fromkeys("abcdefghi", "x"), "must not be more than 8: SNS takes 10, and 2 are the scheduler's own"),
+    ],
+)
+def test_attributes_that_do_not_fit(attributes, problem):
+    """Attributes that SNS would refuse, or drop without a word, are refused at the door."""
+    assert refusal(event(attributes=attributes)).error == f"attributes {problem}"
+
+
+def test_attributes_are_passed_on_with_the_schedulers_two():
+    """Eight attributes of the publisher and two of the scheduler: what SNS takes."""
+    attributes = {name: f"value of {name}" for name in ("a", "b.c", "d-e", "f_g", "aws", "amazonas", "x" * 256, "1")}
+    passed_on = workflow_input(event(id="order", attributes=attributes))["publish"]["MessageAttributes"]
+    assert {name: value["StringValue"] for name, value in passed_on.items()} == {
+        **attributes,
+        "scheduler-id": "order",
+        "scheduler-date": "2026-12-24T10:00:00Z",
+    }
+    assert {value["DataType"] for value in passed_on.values()} == {"String"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        ({"dtae": "x"}, "unknown field: dtae"),
+        ({"b": 1, "a": 2}, "unknown field: b, a"),
+        (dict.fromkeys("abcdef", 1), "unknown field: a, b, c, d, e, ..."),
+        ({"": 1}, "unknown field: "),
+        ({"a\nb": 1}, "unknown field: a\\nb"),
+        ({"x" * 100: 1}, "unknown field: " + "x" * 64),
+        ({"Date": "x"}, "unknown field: Date"),
+    ],
+)
+def test_unknown_fields_are_refused_by_name(extra, error):
+    """A typo is not silently ignored."""
+    assert refusal(event(**extra)).error == error
+
+
+@pytest.mark.parametrize("field", ["date", "payload", "target", "user", "id", "subject", "unknown"])
+@pytest.mark.parametrize("half", ["\ud800", "a\udfff", "\udc00\ud800"], ids=ascii)
+def test_half_a_surrogate_pair_is_refused_in_any_field(field, half):
+    """JSON can escape what no encoding can carry; the report escapes it again."""
+    refused = refusal(event(**{field: half}))
+    assert refused.error == f"{field} can't be encoded as UTF-8"
+
+
+@pytest.mark.parametrize("extra", [{"attributes": {"a": "\ud800"}}, {"attributes": {"\ud800": "a"}}])
+def test_half_a_surrogate_pair_is_refused_in_attributes(extra):
+    """Nested text is checked as well."""
+    assert refusal(event(**extra)).error == "attributes can't be encoded as UTF-8"
+
+
+def test_half_a_surrogate_pair_is_refused_in_a_fields_name():
+    """The refusal itself can be encoded."""
+    assert refusal(event(**{"\ud800": "x"})).error == "\\ud800 can't be encoded as UTF-8"
+
+
+@pytest.mark.parametrize("character", ["x", "é", "€", "😀", '"', "\n", "\x01", "\u2028"], ids=ascii)
+def test_the_largest_payload_that_fits_is_accepted_and_one_byte_more_is_not(character):
+    """The limit counts the bytes of the whole input, so of its envelope and of what JSON escapes, too."""
+    envelope = len(read(event(payload="")).input.encode())
+    size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    payload = character * ((INPUT_BYTES - envelope) // size)
+    payload += "x" * (INPUT_BYTES - envelope - len(payload) * size)
+    assert len(read(event(payload=payload)).input.encode()) == INPUT_BYTES < MESSAGE_BYTES
+    assert (
+        refusal(event(payload=payload + "x")).error
+        == f"payload is too large: with its envelope {INPUT_BYTES + 1} bytes, of which {INPUT_BYTES} would fit"
+    )
+
+
+# --- FIFO -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fifo_target_gets_the_id_as_group_and_for_deduplication():
+    """Without a group an event is a group of its own; SNS drops its repeats."""
+    publish = workflow_input(event(target=FIFO_TARGET))["publish"]
+    assert publish["MessageGroupId"] == publish["MessageDeduplicationId"] == MESSAGE_ID
+
+
+def test_a_replacement_is_not_a_repeat_to_a_fifo_target():
+    """A named event is deduplicated by id and revision, so that its replacement is not dropped as its repeat."""
+    publish = workflow_input(event(target=FIFO_TARGET, id="order", message_group_id="orders"))["publish"]
+    assert (publish["MessageGroupId"], publish["MessageDeduplicationId"]) == ("orders", f"order-{MESSAGE_ID}")
+
+
+def test_the_longest_deduplication_id_fits():
+    """SNS takes 128 characters; an id of 64, a hyphen and a MessageId are 101."""
+    publish = workflow_input(event(target=FIFO_TARGET, id="x" * 64))["publish"]
+    assert len(publish["MessageDeduplicationId"]) <= 128
+
+
+def test_a_standard_target_takes_a_group_and_no_deduplication():
+    """SNS takes a group on a standard topic (it is passed on to fair queues), but no deduplication id."""
+    publish = workflow_input(event(message_group_id="orders"))["publish"]
+    assert publish["MessageGroupId"] == "orders"
+    assert "MessageDeduplicationId" not in publish
+
+
+# --- Cancel -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", ["a", "x" * 64, MESSAGE_ID])
+def test_cancel_names_an_id(id):
+    """`{"cancel": id}` cancels."""
+    assert read({"cancel": id}) == Cancel(id, MESSAGE_ID)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({"cancel": "x", "date": "2026-12-24T10:00:00Z"}, "cancel must stand alone, without date"),
+        ({"cancel": "x", "user": "me", "id": "y"}, "cancel must stand alone, without user, id"),
+        ({"cancel": "x" * 65}, f"cancel {_NO_ID}"),
+        ({"cancel": ""}, f"cancel {_NO_ID}"),
+        ({"cancel": "a b"}, f"cancel {_NO_ID}"),
+        ({"cancel": None}, "cancel must be a string"),
+        ({"cancel": 5}, "cancel must be a string"),
+        ({"cancel": ["x"]}, "cancel must be a string"),
+        ({"cancel": "\ud800"}, "cancel can't be encoded as UTF-8"),
+    ],
+)
+def test_cancels_that_are_refused(message, error):
+    """A cancel is one id and nothing else, so that it is not taken for an event or the other way round."""
+    assert refusal(message).error == error
+
+
+# --- What the workflow gets -------------------------------------------------------------------------------------------
+
+
+def test_the_workflows_input_is_complete_and_carries_the_payload_once():
+    """Deliver reads this and nothing else; the report puts the payload back."""
+    assert workflow_input(event(id="order", subject="Hello", failure_topic=OWN_FAILURE_TOPIC)) == {
+        "id": "order",
+        "revision": MESSAGE_ID,
+        "due": "2026-12-24T10:00:00Z",
+        "cutoff_at": "2026-12-24T09:59:59Z",
+        "publish_at": "2026-12-24T10:00:00Z",
+        "publish": {
+            "TopicArn": TARGET,
+            "Message": "order-4711",
+            "Subject": "Hello",
+            "MessageAttributes": {
+                "scheduler-id": {"DataType": "String", "StringValue": "order"},
+                "scheduler-date": {"DataType": "String", "StringValue": "2026-12-24T10:00:00Z"},
+            },
+        },
+        "event": {
+            "date": "2026-12-24T10:00:00Z",
+            "target": TARGET,
+            "user": "team@example.com",
+            "failure_topic": OWN_FAILURE_TOPIC,
+            "id": "order",
+            "subject": "Hello",
+        },
+    }
+
+
+# --- Anything at all --------------------------------------------------------------------------------------------------
+
+any_text = st.text(st.characters(codec="utf-8"))
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+fields = st.sampled_from(
+    ["date", "payload", "target", "user", "failure_topic", "id", "subject", "attributes", "message_group_id", "cancel"]
+)
+
+
+@given(any_text)
+@example("\x00 \u2028 \ufffe 😀")
+@example('{"payload": "\\u0041"}')
+def test_any_text_is_a_payload_and_arrives_unchanged(payload):
+    """Any text that UTF-8 can encode survives to the last byte."""
+    delivered = workflow_input(event(payload=payload))["publish"]["Message"]
+    assert delivered.encode() == payload.encode()
+
+
+@given(st.text() | any_json.map(json.dumps))
+@example("[NaN]")
+@example('{"date": ' + "9" * 5000 + "}")
+def test_any_message_is_understood_or_refused_in_one_line(text):
+    """No text raises anything but `Refused`, whose error is one printable line and whose report can be encoded."""
+    try:
+        parse(text, MESSAGE_ID, RULES)
+    except Refused as refused:
+        assert refused.error.isprintable()
+
+
+@given(st.dictionaries(fields, any_json, max_size=4), st.sets(fields, max_size=2))
+def test_any_near_miss_is_understood_or_refused_with_the_field_at_fault(changes, missing):
+    """A refusal of an object always begins with the name of a field, or names the unknown one."""
+    message = {name: value for name, value in (event() | changes).items() if name not in missing}
+    try:
+        read(message)
+    except Refused as refused:
+        assert re.match("|".join(map(re.escape, [*(event() | changes), "unknown field: "])), refused.error)
+        assert refused.error.isprintable()
+
+
+id_characters = string.ascii_letters + string.digits + "_-"
+
+
+@given(st.text(id_characters, min_size=1, max_size=64), st.uuids().map(str))
+def test_an_executions_name_is_one_that_step_functions_takes(id, message_id):
+    """80 characters of those that may be used when CloudWatch Logs are on; it begins with the id."""
+    assume(id != message_id)
+    named = parse(json.dumps(event(id=id)), message_id, RULES)
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", named.execution_name)
+    assert named.execution_name.startswith(id)
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", parse(json.dumps(event()), message_id, RULES).execution_name)
