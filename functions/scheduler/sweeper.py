@@ -24,9 +24,9 @@ from scheduler.workflow import Unstartable, Workflow
 THREADS = 32
 # When this little of the function's time is left, start nothing more: what is under way needs it to end well.
 SPARE_SECONDS = 8
-# So many starts, about a second's work, show a burst: the lanes left get sweepers of their own. Those call nobody, so
-# that there are never more than lanes.
-MUCH = 500
+# So many starts, two seconds' work at the least, show a burst: the lanes left get sweepers of their own. Those call
+# nobody, so that there are never many more than lanes.
+MUCH = 1000
 HELPER = {"helper": True}
 
 logger = Logger()

@@ -3,6 +3,7 @@
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -295,3 +296,35 @@ def test_a_failing_table_fails_the_sweep_and_loses_nothing(cloud):
         sweep(at("10:00"))
     cloud.recover()
     assert sweep(at("10:00:10")).started == 3
+
+
+# --- In a burst ---
+
+
+def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypatch):
+    """Once, and for the lanes that nobody sweeps yet; what it can do itself it does all the same."""
+    monkeypatch.setattr(sweeper, "MUCH", 10)
+    park(64)
+    called = []
+    swept = replace(sweeper.sweeper, call_helpers=called.append).sweep(at("10:00"), "me", lambda: 30.0)
+    assert swept.started == 64
+    [helpers] = called
+    assert 1 <= helpers < parking.LANES
+
+
+def test_a_helper_calls_nobody(cloud, monkeypatch):
+    """Or a burst would have sweepers without number."""
+    monkeypatch.setattr(sweeper, "MUCH", 10)
+    park(64)
+    called = []
+    helper = replace(sweeper.sweeper, call_helpers=called.append)
+    assert helper.sweep(at("10:00"), "me", lambda: 30.0, is_helper=True).started == 64
+    assert not called
+
+
+def test_who_has_little_to_do_calls_nobody(cloud):
+    """A helper costs an invocation and sixteen reads."""
+    park(64)
+    called = []
+    replace(sweeper.sweeper, call_helpers=called.append).sweep(at("10:00"), "me", lambda: 30.0)
+    assert not called
