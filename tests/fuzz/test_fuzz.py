@@ -4,6 +4,7 @@ A few thousand messages in the normal run; PUNCTUAL_FUZZ_EXAMPLES says how many 
 """
 
 import json
+import math
 import os
 import re
 
@@ -135,11 +136,17 @@ def test_any_message_comes_to_exactly_one_end(cloud, text, superseded):
 
 
 def as_received(text: str) -> object:
-    """The JSON value of a message, or else its text."""
+    """The JSON value of a message, or else its text: what Python reads as infinite or as no number is no JSON."""
     try:
-        return json.loads(text, parse_constant=lambda name: float("?"))
+        return json.loads(text, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         return text
+
+
+def finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError
+    return number
 
 
 def id_in(text: str) -> str | None:
