@@ -88,7 +88,8 @@ class Parking:
                 TableName=self._table,
                 Key=_lease_of(lane),
                 UpdateExpression="SET holder = :holder, expires_at = :end",
-                ConditionExpression="attribute_not_exists(holder) OR expires_at < :now",
+                # Its own holder may ask again: the answer to the first time may have been lost.
+                ConditionExpression="attribute_not_exists(holder) OR holder = :holder OR expires_at < :now",
                 ExpressionAttributeValues={
                     ":holder": {"S": holder},
                     ":end": {"N": str((now + LEASE).timestamp())},

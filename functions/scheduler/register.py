@@ -39,12 +39,14 @@ class Register:
         parked. Returns the sort key under which the revision that spoke until now may be parked, if it is another one.
         Raises `Superseded` if a later publication has claimed the id. To claim twice is to claim once.
         """
-        expires_at = max(due, now) + KEEP if due else now + FAR + KEEP
+        # In seconds since 1970, which go on after the year 9999 where dates end.
+        last_concern = max(due, now).timestamp() if due else now.timestamp() + FAR.total_seconds()
+        expires_at = int(last_concern + KEEP.total_seconds())
         update = "SET revision = :revision, version = :version" + (", parked = :parked" if parked else "")
         values = {":revision": {"S": revision}, ":version": {"S": version}}
         if parked:
             values[":parked"] = {"S": parked}
-        end = {":end": {"N": str(int(expires_at.timestamp()))}}
+        end = {":end": {"N": str(expires_at)}}
         # An expiry only ever moves away: a parked revision that was replaced by an earlier one still has to find itself
         # replaced when it is due. So there are two conditions to try; the database decides both.
         last = "version <= :version"

@@ -187,3 +187,9 @@ def test_an_unnamed_event_enters_the_register_only_if_it_outlives_a_cancel(cloud
     take(event(at("09:00") + FAR), at("09:00"), message_id="in-a-year")
     take(event(at("09:00") + FAR + timedelta(seconds=1)), at("09:00"), message_id="later")
     assert list(cloud.register()) == ["later"]
+
+
+def test_an_event_at_the_end_of_the_calendar_can_be_named_and_kept(cloud):
+    """Its item expires after the year 9999, where Python's dates end."""
+    assert take(event("9999-12-31T23:59:59Z", id="the-end"), at("09:00")) == "Parked"
+    assert float(cloud.register()["the-end"]["expires_at"]) > datetime(9999, 12, 31, tzinfo=UTC).timestamp()

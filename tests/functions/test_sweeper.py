@@ -298,6 +298,14 @@ def test_a_failing_table_fails_the_sweep_and_loses_nothing(cloud):
     assert sweep(at("10:00:10")).started == 3
 
 
+def test_a_lease_whose_answer_was_lost_is_taken_all_the_same(cloud, one_lane):
+    """Or the lane would wait for a holder who does not know that he is one."""
+    park(3)
+    cloud.lose_answer("UpdateItem", times=1)
+    assert sweep(at("10:00")).started == 3
+    assert not cloud.leases()
+
+
 # --- In a burst ---
 
 
