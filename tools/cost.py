@@ -23,6 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,6 +87,7 @@ def _untagged(loader: yaml.Loader, _: str, node: yaml.Node) -> object:
 _Template.add_multi_constructor("!", _untagged)
 
 
+@cache
 def template() -> dict:
     """template.yaml, its tags dropped."""
     return yaml.load((ROOT / "template.yaml").read_text(), _Template)
@@ -624,7 +626,7 @@ LEAN = {"interval": 5, "logs": "ERROR", "traced": False}
 
 def _by_volume(calls: dict, prices: dict) -> str:
     rows: dict[str, list[float]] = {"as shipped": [], "as shipped, near events only": []}
-    rows |= {"lean: interval 5 s, logs ERROR, no traces": []} | {name: [] for name in others(1, prices)}
+    rows |= {"lean: interval 5 s, logs ERROR, no X-Ray": []} | {name: [] for name in others(1, prices)}
     for events in VOLUMES:
         use = Use(events, batch=1 if events < 1e8 else 10)
         for row, lines in zip(
@@ -731,7 +733,7 @@ def _by_lever(calls: dict, prices: dict) -> str:
     levers = {
         "`SweepIntervalSeconds=5`": {"interval": 5},
         "`ExecutionLogLevel=ERROR`": {"logs": "ERROR"},
-        "no X-Ray traces": {"traced": False},
+        "`Tracing=false`": {"traced": False},
         "`LogRetentionDays=1` instead of 30": {"retention_days": 1},
         "`Architecture=x86_64`": {"architecture": "x86_64"},
         "messages in batches of 10": {"batch": 10},
@@ -801,7 +803,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="messages to an invocation of Ingest, 1 to 10")
     parser.add_argument("--retention-days", type=int, default=30, help="LogRetentionDays")
     parser.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64", help="Architecture")
-    parser.add_argument("--no-traces", dest="traced", action="store_false", help="as if X-Ray were off")
+    parser.add_argument("--no-traces", dest="traced", action="store_false", help="Tracing=false")
     arguments = vars(parser.parse_args())
     action = arguments.pop("action")
     prices = json.loads(PRICES.read_text())

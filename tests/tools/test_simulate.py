@@ -1,5 +1,8 @@
 """The simulation: nothing is lost in it, its quotas bind, and its rules are the project's."""
 
+import math
+from dataclasses import replace
+
 import pytest
 from scheduler import parking, sweeper
 
@@ -17,6 +20,7 @@ def in_time(outcome) -> bool:
 def test_the_rules_are_the_projects():
     shipped = Setup()
     assert (shipped.lanes, shipped.batch, shipped.threads) == (parking.LANES, parking.BATCH, sweeper.THREADS)
+    assert shipped.much == sweeper.MUCH
     assert simulate.SWEEPER_SECONDS == 30 - sweeper.SPARE_SECONDS
     assert simulate.PUBLISH["MaxAttempts"] == simulate._state("deliver", "Publish")["Retry"][1]["MaxAttempts"]
 
@@ -49,7 +53,25 @@ def test_a_lane_has_one_sweeper_at_a_time():
 
 
 def test_more_sweepers_are_sooner():
-    assert far_burst(Setup(sweeps=8), 20_000).last_start < far_burst(Setup(sweeps=1), 20_000).last_start - 5
+    alone = Setup(much=math.inf)
+    assert far_burst(replace(alone, sweeps=8), 20_000).last_start < far_burst(alone, 20_000).last_start - 5
+
+
+def test_helpers_are_called_in_a_burst_and_it_is_started_sooner():
+    helped, alone = far_burst(Setup(), 20_000), far_burst(Setup(much=math.inf), 20_000)
+    assert helped.last_start < alone.last_start - 5
+    assert helped.sweepers > alone.sweepers
+
+
+def test_a_sweeper_calls_a_helper_for_each_lane_left_and_those_call_nobody():
+    """One sweeper, its first lane much by itself, and all done before the next tick."""
+    outcome = far_burst(Setup(sweeps=1, interval=60, starts=1e9), 50_000)
+    assert outcome.last_start < 0
+    assert outcome.sweepers == parking.LANES
+
+
+def test_few_events_call_no_helpers():
+    assert far_burst(Setup(), sweeper.MUCH).sweepers == Setup().sweeps
 
 
 def test_start_execution_binds():
