@@ -49,13 +49,14 @@ fuzz: environments  ## 100,000 messages of every kind through Ingest (about half
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz
 
 drill: environments  ## Break the local stack in every way we know, and count what came out
-	@$(DEV)/python tools/drill.py
+	@$(DEV)/python -m tools.drill
 
 bench: environments  ## Lateness, throughput and size, beside what the platform itself takes
-	@$(DEV)/python tools/bench.py
+	@$(DEV)/python -m tools.bench
 
 cost: environments  ## What a month costs: make cost EVENTS=1000000 INTERVAL=10 LOGS=ALL
-	@$(DEV)/python tools/cost.py
+	@$(DEV)/python tools/cost.py --events $(or $(EVENTS),1e6) --interval $(or $(INTERVAL),10) --logs $(or $(LOGS),ALL) \
+		--far-share $(or $(FAR_SHARE),1) --fraction-share $(or $(FRACTION_SHARE),0)
 
 scale: environments  ## What bursts and years of events do to the quotas of AWS, simulated
 	@$(DEV)/python tools/simulate.py

@@ -230,23 +230,32 @@ class LocalStack:
             "NO_PROXY": HOST,
         } | ({"AWS_CA_BUNDLE": str(self._authority)} if self.auth else {})
 
+    @property
+    def built(self) -> Path:
+        """Where build() puts the functions and the template. Its own: `sam build` deletes what it finds."""
+        return self.scratch / "build"
+
     def build(self) -> None:
-        """`sam build` into .aws-sam/. It takes two seconds if nothing has changed."""
+        """`sam build`. It takes two seconds if nothing has changed."""
         LOCAL.mkdir(exist_ok=True)
         with (LOCAL / "build.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # test workers share .aws-sam/
-            self._sam("build", {"Architecture": ARCHITECTURE})
+            fcntl.flock(lock, fcntl.LOCK_EX)  # all share the cache in .aws-sam/
+            self._sam("build", {"Architecture": ARCHITECTURE}, "--build-dir", str(self.built))
 
     def deploy(self, parameters: Mapping[str, str] | None = None, *, stack_name: str | None = None) -> dict[str, str]:
         """`sam deploy` what build() built; return the stack's outputs. These parameters go before the constructor's."""
         stack_name = stack_name or self.stack_name
-        self._sam("deploy", self.parameters | dict(parameters or {}), "--stack-name", stack_name)
+        template = str(self.built / "template.yaml")
+        self._sam(
+            "deploy", self.parameters | dict(parameters or {}), "--stack-name", stack_name, "--template-file", template
+        )
         return self.outputs_of(stack_name)
 
     def _sam(self, command: str, parameters: Mapping[str, str], *options: str) -> None:
         users_own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         result = subprocess.run(
-            ["sam", command, "--config-env", "local", "--region", self.region, *options, "--parameter-overrides"]
+            ["sam", command, "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
+            + ["--region", self.region, *options, "--parameter-overrides"]
             + [f'{name}="{value}"' for name, value in parameters.items()],
             cwd=ROOT,
             env=users_own

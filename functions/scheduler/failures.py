@@ -1,5 +1,6 @@
 """Failure reports: to the event's own failure topic, else the stack's, else into the Undelivered queue."""
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,8 +12,9 @@ EXCERPT_CHARACTERS = 32 * 1024
 
 
 class Failures:
-    def __init__(self, sns: Any, sqs: Any, topic: str, undelivered_url: str):
-        self._sns, self._sqs, self._topic, self._undelivered_url = sns, sqs, topic, undelivered_url
+    def __init__(self, client: Callable[[str], Any], topic: str, undelivered_url: str):
+        """`client` makes a client of a service: when there is a failure, and not in every cold start."""
+        self._client, self._topic, self._undelivered_url = client, topic, undelivered_url
 
     def report(self, error: str, id: str, event: Any, failure_topic: str | None) -> None:
         """Tell the publisher, or else the operator, that an event will not be delivered, and why.
@@ -25,12 +27,12 @@ class Failures:
             body = as_json({"error": error, "id": id, "event": excerpt, "truncated": True})
         for topic in filter(None, (failure_topic, self._topic)):
             try:
-                self._sns.publish(TopicArn=topic, Message=body)
+                self._client("sns").publish(TopicArn=topic, Message=body)
                 return
             except ClientError as refusal:
                 if _may_pass(refusal):
                     raise
-        self._sqs.send_message(QueueUrl=self._undelivered_url, MessageBody=body)
+        self._client("sqs").send_message(QueueUrl=self._undelivered_url, MessageBody=body)
 
 
 def _may_pass(error: ClientError) -> bool:

@@ -100,7 +100,7 @@ def read(record: dict) -> Notification:
 
 def _from_environment() -> Ingest:
     env = os.environ
-    sns, sqs, dynamodb = client("sns"), client("sqs"), client("dynamodb")
+    dynamodb = client("dynamodb")
     return Ingest(
         rules=Rules(
             input_topic=env["INPUT_TOPIC_ARN"],
@@ -111,7 +111,7 @@ def _from_environment() -> Ingest:
         workflow=Workflow(client("stepfunctions"), env["DELIVER_ARN"]),
         parking=Parking(dynamodb, env["PARKED_TABLE"]),
         register=Register(dynamodb, env["REGISTER_TABLE"]),
-        failures=Failures(sns, sqs, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
+        failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
     )
 
 

@@ -4,10 +4,11 @@ import json
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import batched
 from typing import Any
 
@@ -22,6 +23,8 @@ from scheduler.workflow import Unstartable, Workflow
 
 # A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
 THREADS = 32
+# Twice the threads keeps all of them busy and little in memory, however long a lane is.
+UNDER_WAY = 2 * THREADS
 # When this little of the function's time is left, start nothing more: what is under way needs it to end well.
 SPARE_SECONDS = 8
 # So many starts, two seconds' work at the least, show a burst: the lanes left get sweepers of their own. Those call
@@ -66,38 +69,37 @@ class Sweeper:
         order = lanes()
         random.shuffle(order)  # so that sweeps of the same moment begin at different ends
         heads = self.threads.map(lambda lane: self.parking.earliest(lane, before), order)
-        waiting = [(lane, earliest) for lane, earliest in zip(order, heads, strict=True) if earliest]
+        waiting = deque((lane, earliest) for lane, earliest in zip(order, heads, strict=True) if earliest)
+        # What is to be waited for, in its order: batches, and behind a lane's last batch the return of its lease. So
+        # short lanes are swept side by side, and a long one alone.
+        under_way: deque[Callable[[], Swept]] = deque()
         may_call = not is_helper
-        while waiting:
-            lane, earliest = waiting.pop()
-            if seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
-                continue
-            swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
-            try:
-                for part in self._clear(lane, before, seconds_left):
-                    swept.add(part)
-                    if may_call and swept.started >= MUCH:
-                        may_call = False
-                        self.call_helpers(len(waiting))
-            finally:
-                self.parking.release(lane, holder)
+        try:
+            while waiting:
+                lane, earliest = waiting.popleft()
+                if seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
+                    continue
+                swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
+                try:
+                    for events in batched(self.parking.due(lane, before), BATCH, strict=False):
+                        if seconds_left() < SPARE_SECONDS:
+                            break
+                        under_way.append(self.threads.submit(self._deliver, events, seconds_left).result)
+                        if len(under_way) > UNDER_WAY:
+                            swept.add(under_way.popleft()())
+                        if may_call and swept.started >= MUCH:
+                            may_call = False
+                            self.call_helpers(len(waiting))
+                finally:
+                    under_way.append(partial(self._release, lane, holder))
+        finally:
+            while under_way:
+                swept.add(under_way.popleft()())
         return swept
 
-    def _clear(self, lane: str, before: datetime, seconds_left: Callable[[], float]) -> Iterator[Swept]:
-        """Start and delete the lane's due events, and tell of each batch. Whoever calls holds the lease, to the end."""
-        under_way: deque[Future] = deque()
-        try:
-            for events in batched(self.parking.due(lane, before), BATCH, strict=False):
-                if seconds_left() < SPARE_SECONDS:
-                    break
-                under_way.append(self.threads.submit(self._deliver, events, seconds_left))
-                # Twice the threads keeps all of them busy and little in memory, however long the lane is.
-                if len(under_way) >= 2 * THREADS:
-                    yield under_way.popleft().result()
-        finally:
-            wait(under_way)
-        for future in under_way:
-            yield future.result()
+    def _release(self, lane: str, holder: str) -> Swept:
+        self.parking.release(lane, holder)
+        return Swept()
 
     def _deliver(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> Swept:
         """Start, then delete: a crash in between repeats an event, it never loses one."""
@@ -135,7 +137,7 @@ def _from_environment() -> Sweeper:
         horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
         parking=Parking(client("dynamodb", THREADS), env["PARKED_TABLE"]),
         workflow=Workflow(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
-        failures=Failures(client("sns"), client("sqs"), env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
+        failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
         call_helpers=_call_helpers,
     )
 

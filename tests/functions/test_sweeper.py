@@ -312,6 +312,7 @@ def test_a_lease_whose_answer_was_lost_is_taken_all_the_same(cloud, one_lane):
 def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypatch):
     """Once, and for the lanes that nobody sweeps yet; what it can do itself it does all the same."""
     monkeypatch.setattr(sweeper, "MUCH", 10)
+    monkeypatch.setattr(sweeper, "UNDER_WAY", 2)
     park(64)
     called = []
     swept = replace(sweeper.sweeper, call_helpers=called.append).sweep(at("10:00"), "me", lambda: 30.0)
@@ -323,6 +324,7 @@ def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypat
 def test_a_helper_calls_nobody(cloud, monkeypatch):
     """Or a burst would have sweepers without number."""
     monkeypatch.setattr(sweeper, "MUCH", 10)
+    monkeypatch.setattr(sweeper, "UNDER_WAY", 2)
     park(64)
     called = []
     helper = replace(sweeper.sweeper, call_helpers=called.append)

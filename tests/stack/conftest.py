@@ -1,0 +1,119 @@
+"""One emulator with IAM enforced, two stacks in it by the shipped `sam build && sam deploy`, and a run of scenarios on
+the first, which goes on in the background while the other tests use the second."""
+
+import copy
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+
+from consumers import Consumer
+from demo import SCENARIOS, Run, wake
+from local import ROOT, LocalStack
+
+from tests.stack.scenarios import MORE_SCENARIOS
+
+OTHER_ACCOUNT = "222222222222"
+# A shared machine runs everything at once here, cold: the demo and the benchmark are what judges lateness.
+LATEST = timedelta(seconds=5)
+
+
+class Background:
+    """A Run with a thread that watches it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        run.publish()
+        self._thread = threading.Thread(target=lambda: [None for _ in run.watch()], daemon=True)
+        self._thread.start()
+
+    def ended(self) -> Run:
+        """The run, when it has ended."""
+        self._thread.join()
+        return self.run
+
+
+@pytest.fixture(scope="package")
+def stack() -> Iterator[LocalStack]:
+    """The stack with its default parameters."""
+    if not all((ROOT / ".venv" / name).exists() for name in ("emulator/bin/python", "sam/bin/sam")):
+        pytest.fail("The stack's tests need the emulator and sam: run `make setup`", pytrace=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Who ends the tests, ends the emulator.
+    with LocalStack(auth=True) as stack:
+        stack.build()
+        stack.deploy()
+        yield stack
+
+
+@pytest.fixture(scope="package")
+def scenarios(stack: LocalStack) -> Iterator[Background]:
+    """The demo's scenarios and more, all published at once."""
+    with Consumer(stack) as consumer:
+        wake(stack, consumer)
+        run = Run(stack, consumer, SCENARIOS + MORE_SCENARIOS, LATEST)
+        background = Background(run)
+        yield background
+        background.ended()
+
+
+@pytest.fixture(scope="package")
+def other(stack: LocalStack, scenarios: Background) -> LocalStack:
+    """Another stack beside the first, with other parameters: sweeps every 5 s, targets in two accounts."""
+    account = stack.outputs["InputTopicArn"].split(":")[4]
+    topics = ",".join(f"arn:aws:sns:{stack.region}:{account}:*" for account in (account, OTHER_ACCOUNT))
+    stack.deploy({"SweepIntervalSeconds": "5", "TargetTopicArns": topics}, stack_name="other")
+    other = copy.copy(stack)
+    other.stack_name = "other"
+    with Consumer(other) as consumer:
+        wake(other, consumer)
+    return other
+
+
+class Role:
+    """A role of a deployed stack, and a way to take permissions from it for a while."""
+
+    def __init__(self, stack: LocalStack, logical_id: str) -> None:
+        self._iam = stack.client("iam")
+        resource = stack.client("cloudformation").describe_stack_resource(
+            StackName=stack.stack_name, LogicalResourceId=logical_id
+        )["StackResourceDetail"]
+        self._name = resource["PhysicalResourceId"]
+
+    @property
+    def policies(self) -> dict[str, dict]:
+        """The policy documents by name."""
+        names = self._iam.list_role_policies(RoleName=self._name)["PolicyNames"]
+        return {n: self._iam.get_role_policy(RoleName=self._name, PolicyName=n)["PolicyDocument"] for n in names}
+
+    @contextmanager
+    def without(self, sid: str, action: str | None = None) -> Iterator[None]:
+        """Take one statement away, or one action of it; give it back in the end."""
+        [(name, shipped, statement)] = [
+            (name, document, statement)
+            for name, document in self.policies.items()
+            for statement in document["Statement"]
+            if statement["Sid"] == sid
+        ]
+        left = [other for other in shipped["Statement"] if other is not statement]
+        if action and statement["Action"] not in (action, [action]):
+            left.append(statement | {"Action": [other for other in statement["Action"] if other != action]})
+        self._put(name, shipped | {"Statement": left})
+        try:
+            yield
+        finally:
+            self._put(name, shipped)
+
+    def _put(self, name: str, document: dict) -> None:
+        names = {"RoleName": self._name, "PolicyName": name}
+        if document["Statement"]:
+            self._iam.put_role_policy(**names, PolicyDocument=json.dumps(document))
+        else:  # IAM takes no empty policy.
+            self._iam.delete_role_policy(**names)
