@@ -151,9 +151,9 @@ class Lane:
 
 
 class Sweeps:
-    """Sweepers at every tick, as scheduler.sweeper does it: lanes under their leases, their events in batches on threads
-    that share one processor. A lane is begun when the one before has ended, which the Sweeper does not wait for, so this
-    is on the safe side. A discrete-event simulation with a heap of (time, number, action)."""
+    """Sweepers at every tick, as scheduler.sweeper does it: lanes under their leases, events in batches on threads that
+    share one processor. A lane is begun when the one before has ended, which the Sweeper does not wait for: this is on
+    the safe side. A discrete-event simulation with a heap of (time, number, action)."""
 
     def __init__(self, setup: Setup, dues: list[float], first_tick: float):
         self.setup, self.heap, self.number = setup, [], 0
