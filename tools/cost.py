@@ -628,7 +628,7 @@ def _by_volume(calls: dict, prices: dict) -> str:
     rows: dict[str, list[float]] = {"as shipped": [], "as shipped, near events only": []}
     rows |= {"lean: interval 5 s, logs ERROR, no X-Ray": []} | {name: [] for name in others(1, prices)}
     for events in VOLUMES:
-        use = Use(events, batch=1 if events < 1e8 else 10)
+        use = Use(events)
         for row, lines in zip(
             rows,
             (use, dataclasses.replace(use, far_share=0.0), dataclasses.replace(use, **LEAN)),
