@@ -45,8 +45,8 @@ lint: setup  ## Python, template and state machines
 	@.venv/checkov/bin/checkov --config-file .checkov.yaml $(TEMPLATES:%=-f %)
 	@node_modules/.bin/asl-validator $(DEFINITIONS:%=--json-path %)
 
-fuzz: environments  ## 100,000 messages of every kind through Ingest (about half an hour)
-	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz
+fuzz: environments  ## 100,000 messages of every kind and 10,000 histories (about half an hour)
+	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
 drill: environments  ## Break the local stack in every way we know, and count what came out
 	@$(DEV)/python -m tools.drill

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import batched
 from typing import Any
+from uuid import uuid4
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
@@ -77,10 +78,14 @@ class Sweeper:
         try:
             while waiting:
                 lane, earliest = waiting.popleft()
-                if seconds_left() < SPARE_SECONDS or not self.parking.acquire(lane, holder, now):
-                    continue
                 swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
+                if seconds_left() < SPARE_SECONDS:
+                    break
+                is_held = True  # Perhaps: if acquire fails, its effect is not known.
                 try:
+                    is_held = self.parking.acquire(lane, holder, now)
+                    if not is_held:
+                        continue
                     for events in batched(self.parking.due(lane, before), BATCH, strict=False):
                         if seconds_left() < SPARE_SECONDS:
                             break
@@ -90,15 +95,22 @@ class Sweeper:
                         if may_call and swept.started >= MUCH:
                             may_call = False
                             self.call_helpers(len(waiting))
+                except (ClientError, BotoCoreError):
+                    swept.failed += 1
+                    logger.exception("lane left before its end, the next sweep goes on", extra={"lane": lane})
                 finally:
-                    under_way.append(partial(self._release, lane, holder))
+                    if is_held:
+                        under_way.append(partial(self._release, lane, holder))
         finally:
             while under_way:
                 swept.add(under_way.popleft()())
         return swept
 
     def _release(self, lane: str, holder: str) -> Swept:
-        self.parking.release(lane, holder)
+        try:
+            self.parking.release(lane, holder)
+        except (ClientError, BotoCoreError):
+            logger.exception("lease not given back, it ends by itself", extra={"lane": lane})
         return Swept()
 
     def _deliver(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> Swept:
@@ -163,7 +175,7 @@ def handler(event: dict, context: Any) -> dict:
     """Lambda's entry. `event` is HELPER or anything else; returns what the sweep did, for the console."""
     swept = sweeper.sweep(
         now=datetime.now(UTC),
-        holder=context.aws_request_id,
+        holder=str(uuid4()),  # Not the request id: Lambda may run an asynchronous invocation twice.
         seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
         is_helper=event == HELPER,
     )
@@ -175,4 +187,6 @@ def handler(event: dict, context: Any) -> dict:
         metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=swept.overdue_seconds)
     if metrics.metric_set:  # Most sweeps find nothing, and have nothing to say.
         metrics.flush_metrics()
+    if swept.failed and not swept.started:  # An alarm watches the function's errors.
+        raise RuntimeError(f"nothing was started, and {swept.failed} events or lanes failed: the log says why")
     return asdict(swept)

@@ -17,7 +17,7 @@ from scheduler import parking
 
 from tests.conftest import Cloud, Start, at, event, sweep, take, wanted
 
-EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "0")) // 20 or 200
+EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "0")) // 20 or 1000
 START = at("10:00")
 SECOND = timedelta(seconds=1)
 SWEEP_INTERVAL = 10 * SECOND

@@ -306,6 +306,16 @@ def test_a_lease_whose_answer_was_lost_is_taken_all_the_same(cloud, one_lane):
     assert not cloud.leases()
 
 
+def test_a_lane_that_cannot_be_swept_does_not_keep_the_others_from_it(cloud):
+    """One lane's fault is logged and counted; its events are the next sweep's."""
+    park(64)
+    cloud.fail("UpdateItem", "AccessDeniedException", times=1)
+    swept = sweep(at("10:00"))
+    assert swept.failed == 1 and 0 < swept.started < 64
+    cloud.recover()
+    assert sweep(at("10:00:10")).started == 64 - swept.started and not cloud.parked() and not cloud.leases()
+
+
 # --- In a burst ---
 
 
