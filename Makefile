@@ -24,13 +24,13 @@ help:  ## This list
 setup: environments .venv/checkov/.ready node_modules/.ready  ## Install everything (about a minute, once)
 
 demo: environments  ## Show the system at work on this machine
-	@$(DEV)/python tools/demo.py
+	@$(DEV)/python -m tools.local.demo
 
 local: environments  ## Deploy to this machine and leave it running
-	@$(DEV)/python tools/local.py up
+	@$(DEV)/python -m tools.local up
 
 stop:  ## End what `make local` started
-	@if [ -x $(DEV)/python ]; then $(DEV)/python tools/local.py down; fi
+	@if [ -x $(DEV)/python ]; then $(DEV)/python -m tools.local down; fi
 
 test: lint  ## Lint, then every test
 	@$(DEV)/pytest
@@ -49,17 +49,17 @@ fuzz: environments  ## 100,000 messages of every kind and 10,000 histories (abou
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
 drill: environments  ## Break the local stack in every way we know, and count what came out
-	@$(DEV)/python -m tools.drill
+	@$(DEV)/python -m tools.drills
 
 bench: environments  ## Lateness, throughput and size, beside what the platform itself takes
 	@$(DEV)/python -m tools.bench
 
 cost: environments  ## What a month costs: make cost EVENTS=1000000 INTERVAL=10 LOGS=ALL
-	@$(DEV)/python tools/cost.py --events $(or $(EVENTS),1e6) --interval $(or $(INTERVAL),10) --logs $(or $(LOGS),ALL) \
+	@$(DEV)/python -m tools.estimates.cost --events $(or $(EVENTS),1e6) --interval $(or $(INTERVAL),10) --logs $(or $(LOGS),ALL) \
 		--far-share $(or $(FAR_SHARE),1) --fraction-share $(or $(FRACTION_SHARE),0)
 
 scale: environments  ## What bursts and years of events do to the quotas of AWS, simulated
-	@$(DEV)/python tools/simulate.py
+	@$(DEV)/python -m tools.estimates.scale
 
 clean: stop  ## Remove everything that make has made
 	@rm -rf .venv .aws-sam .local node_modules .pytest_cache .ruff_cache .hypothesis

@@ -318,7 +318,7 @@ def sweep(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) -> An
 
 
 def wanted(cloud: Cloud, start: Start) -> bool:
-    """What Deliver would find if it looked now: LookUpRevision and StillWanted, in Python."""
+    """What Deliver would find if it looked now: LookUpRevision and IsStillWanted, in Python."""
     item = cloud.register().get(start.input["id"])
     return item is None or item["revision"] == start.input["revision"]
 

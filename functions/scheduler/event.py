@@ -31,8 +31,8 @@ HOLD_LEAD = timedelta(seconds=0.5)
 # second, too. Publishers are promised two seconds: the rest is for a cancel's way through topic, queue and Ingest.
 CUTOFF_LEAD = timedelta(seconds=0.5)
 
-FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CALENDAR_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 # datetime.fromisoformat takes any character between date and time, cuts a fraction after six digits, and reads 18.5,
 # which is half past six, as half a second past. So a fraction follows seconds, here.
@@ -164,7 +164,7 @@ def _date(text: str) -> datetime:
         raise ValueError(f"is not a date that exists: {str(impossible).split(',')[0]}") from None
     except OverflowError:
         moment = None
-    if moment is None or moment > LAST:
+    if moment is None or moment > CALENDAR_END:
         raise ValueError("must be in the years 1 to 9999, in UTC")
     return moment
 
@@ -244,13 +244,13 @@ class _EventMessage(BaseModel):
         """The event, with its workflow's input. `date` was made a time by its validator."""
         id, due = self.id or message_id, self.date
         # Long-past dates would underflow below; any past date is as late as any other.
-        at = max(due, FIRST)
+        at = max(due, EPOCH)
         input = {
             "id": id,
             "revision": message_id,
             "due": instant(due),
             "cutoff_at": instant(_floor(at - CUTOFF_LEAD)),
-            "publish_at": instant(_ceil(at)),
+            "due_rounded_up_at": instant(_ceil(at)),
             "publish": self._publish_arguments(id, message_id),
             # The payload travels once: a failure report puts it back.
             "event": {name: value for name, value in message.items() if name != "payload"},

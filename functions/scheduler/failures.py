@@ -30,12 +30,12 @@ class Failures:
                 self._client("sns").publish(TopicArn=topic, Message=body)
                 return
             except ClientError as refusal:
-                if _may_pass(refusal):
+                if _is_transient(refusal):
                     raise
         self._client("sqs").send_message(QueueUrl=self._undelivered_url, MessageBody=body)
 
 
-def _may_pass(error: ClientError) -> bool:
+def _is_transient(error: ClientError) -> bool:
     """Throttling and faults of SNS; not what it says of a topic that is gone or closed to us."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
     return status >= 500 or status == 429 or "Throttl" in error.response["Error"]["Code"]

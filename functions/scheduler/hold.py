@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 # More than a workflow ever asks for. Whatever is due later has not come from ours.
-LONGEST_SECONDS = 3.0
+MAX_HOLD_SECONDS = 3.0
 
 
 def handler(event: dict, context: Any) -> None:
@@ -13,6 +13,6 @@ def handler(event: dict, context: Any) -> None:
     due = datetime.fromisoformat(event["due"])
     # A loop, because sleep follows another clock than the one that says what time it is.
     while (seconds := (due - datetime.now(UTC)).total_seconds()) > 0:
-        if seconds > LONGEST_SECONDS:
+        if seconds > MAX_HOLD_SECONDS:
             raise ValueError(f"due in {seconds} seconds, which is not a fraction of one")
         time.sleep(seconds)

@@ -13,15 +13,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler import register
 from scheduler.clients import client
+from scheduler.deliver import DeliverWorkflow, PermanentStartError
 from scheduler.event import Cancel, Event, Refused, Rules, parse
 from scheduler.failures import Failures
 from scheduler.parking import Parking, sort_key
 from scheduler.register import Register, Superseded
-from scheduler.workflow import Unstartable, Workflow
 
 # A failed message comes back after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and at the latest
 # after this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
-LONGEST_PAUSE_SECONDS = 600
+MAX_RETRY_DELAY_SECONDS = 600
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")
@@ -41,13 +41,13 @@ class Notification:
 class Ingest:
     rules: Rules
     horizon: timedelta
-    workflow: Workflow
+    workflow: DeliverWorkflow
     parking: Parking
     register: Register
     failures: Failures
 
     def take(self, record: dict, now: datetime) -> str:
-        """Take one record of the input queue to its end. Returns what became of it: Started, Parked, Cancelled,
+        """Take one record of the input queue to its end. Returns what became of it: Started, Parked, Canceled,
         Superseded or Refused. Raises botocore's errors if it has to come back."""
         notification = read(record)
         try:
@@ -65,12 +65,12 @@ class Ingest:
         former = self.register.claim(cancel.id, cancel.revision, notification.version, now)
         if former:
             self.parking.remove(cancel.id, former)
-        return "Cancelled"
+        return "Canceled"
 
     def _schedule(self, event: Event, notification: Notification, now: datetime) -> str:
         near = event.due - now <= self.horizon
         key = None if near else sort_key(event.due, event.revision)
-        if event.is_named or event.due - now > register.FAR:
+        if event.is_named or event.due - now > register.UNREGISTERED_LIMIT:
             former = self.register.claim(event.id, event.revision, notification.version, now, event.due, key)
             if former:
                 self.parking.remove(event.id, former)
@@ -79,7 +79,7 @@ class Ingest:
             return "Parked"
         try:
             self.workflow.start(event.execution_name, event.input)
-        except Unstartable as refusal:
+        except PermanentStartError as refusal:
             message = json.loads(notification.text)
             raise Refused(f"Step Functions does not take this event: {refusal}", message, event.id) from refusal
         return "Started"
@@ -108,7 +108,7 @@ def _from_environment() -> Ingest:
             user_required=env["ENFORCE_USER"] == "true",
         ),
         horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
-        workflow=Workflow(client("stepfunctions"), env["DELIVER_ARN"]),
+        workflow=DeliverWorkflow(client("stepfunctions"), env["DELIVER_ARN"]),
         parking=Parking(dynamodb, env["PARKED_TABLE"]),
         register=Register(dynamodb, env["REGISTER_TABLE"]),
         failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
@@ -137,17 +137,17 @@ def _take(record: dict) -> str:
         return ingest.take(record, datetime.now(UTC))
     except Exception:  # One message must not fail the other nine, whatever is wrong with it or with us.
         logger.exception("failed, will be tried again", extra={"sqs_message_id": record["messageId"]})
-        _come_back_soon(record)
+        _retry_soon(record)
         return "Failed"
 
 
-def _come_back_soon(record: dict) -> None:
+def _retry_soon(record: dict) -> None:
     receives = int(record["attributes"]["ApproximateReceiveCount"])
     try:
         client("sqs").change_message_visibility(
             QueueUrl=os.environ["INPUT_QUEUE_URL"],
             ReceiptHandle=record["receiptHandle"],
-            VisibilityTimeout=min(2 ** min(receives, 10), LONGEST_PAUSE_SECONDS),
+            VisibilityTimeout=min(2 ** min(receives, 10), MAX_RETRY_DELAY_SECONDS),
         )
     except (ClientError, BotoCoreError):
         logger.exception("will be tried again after the queue's visibility timeout")

@@ -17,15 +17,15 @@ from scheduler.event import Event
 # shrink: events parked in a lane that nobody sweeps any more would be lost.
 LANES = 16
 # Longer than the Sweeper's timeout (30 s in template.yaml): who holds an expired lease is dead.
-LEASE = timedelta(seconds=35)
+LEASE_DURATION = timedelta(seconds=35)
 # Events that one thread starts one after the other, and then deletes at once. BatchWriteItem takes 25; fewer keep more
 # threads busy where a lane is short, and cost no more: a delete is paid for by the item.
-BATCH = 10
+BATCH_SIZE = 10
 # For what a BatchWriteItem leaves unprocessed when the table throttles; botocore retries only whole calls.
 DELETE_ATTEMPTS = 5
 
 
-class Undeleted(Exception):
+class DeletesUnprocessed(Exception):
     """DynamoDB went on leaving deletes unprocessed."""
 
 
@@ -72,7 +72,8 @@ class Parking:
                 yield ParkedEvent(lane, item["due"]["S"], item["execution"]["S"], item["input"]["S"])
 
     def delete(self, events: Sequence[ParkedEvent]) -> None:
-        """Delete up to BATCH events. Raises botocore's errors or `Undeleted`; what is left is swept, so sent, again."""
+        """Delete up to BATCH_SIZE events. Raises botocore's errors or `DeletesUnprocessed`; the next
+        sweep finds, and starts, what is left."""
         requests = [{"DeleteRequest": {"Key": {"lane": {"S": e.lane}, "due": {"S": e.due}}}} for e in events]
         for _ in range(DELETE_ATTEMPTS):
             if not requests:
@@ -80,10 +81,10 @@ class Parking:
             answer = self._client.batch_write_item(RequestItems={self._table: requests})
             requests = answer.get("UnprocessedItems", {}).get(self._table)
         if requests:
-            raise Undeleted(f"{len(requests)} of {len(events)} events, after {DELETE_ATTEMPTS} attempts")
+            raise DeletesUnprocessed(f"{len(requests)} of {len(events)} events, after {DELETE_ATTEMPTS} attempts")
 
     def acquire(self, lane: str, holder: str, now: datetime) -> bool:
-        """Take the lane's lease, unless somebody has it. If it is not released it ends LEASE after `now`."""
+        """Take the lane's lease, unless somebody has it. If it is not released it ends LEASE_DURATION after `now`."""
         try:
             self._client.update_item(
                 TableName=self._table,
@@ -93,7 +94,7 @@ class Parking:
                 ConditionExpression="attribute_not_exists(holder) OR holder = :holder OR expires_at < :now",
                 ExpressionAttributeValues={
                     ":holder": {"S": holder},
-                    ":end": {"N": str((now + LEASE).timestamp())},
+                    ":end": {"N": str((now + LEASE_DURATION).timestamp())},
                     ":now": {"N": str(now.timestamp())},
                 },
             )

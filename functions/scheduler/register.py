@@ -1,4 +1,4 @@
-"""The Register table: which revision speaks for an id that was named or cancelled.
+"""The Register table: which revision speaks for an id that was named or canceled.
 
 An item is `id` (key), `revision` (the SNS MessageId of the message that was published last), `version` (when that
 was), `parked` (the sort key of its event in its lane, if it was parked) and `expires_at`. Deliver reads it once,
@@ -10,10 +10,10 @@ from typing import Any
 
 # How long an item outlives the last event it could concern: a message may be 23 days on its way from SNS to the queue,
 # 14 in the queue and its dead letters, and 14 again after each of two redrives.
-KEEP = timedelta(days=90)
+REGISTER_RETENTION = timedelta(days=90)
 # A cancel does not know when its event is due. An event without a name that is due later than this enters the register
-# by itself, so that a cancel meets it there; any other event is due before a cancel kept for FAR and KEEP is gone.
-FAR = timedelta(days=365)
+# by itself, so that a cancel meets it there; any other event is due before a cancel kept for UNREGISTERED_LIMIT and REGISTER_RETENTION is gone.
+UNREGISTERED_LIMIT = timedelta(days=365)
 
 
 class Superseded(Exception):
@@ -40,8 +40,8 @@ class Register:
         Raises `Superseded` if a later publication has claimed the id. To claim twice is to claim once.
         """
         # In seconds since 1970, which go on after the year 9999 where dates end.
-        last_concern = max(due, now).timestamp() if due else now.timestamp() + FAR.total_seconds()
-        expires_at = int(last_concern + KEEP.total_seconds())
+        last_concern = max(due, now).timestamp() if due else now.timestamp() + UNREGISTERED_LIMIT.total_seconds()
+        expires_at = int(last_concern + REGISTER_RETENTION.total_seconds())
         update = "SET revision = :revision, version = :version" + (", parked = :parked" if parked else "")
         values = {":revision": {"S": revision}, ":version": {"S": version}}
         if parked:

@@ -18,19 +18,19 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler.clients import client
+from scheduler.deliver import DeliverWorkflow, PermanentStartError
 from scheduler.failures import Failures
-from scheduler.parking import BATCH, ParkedEvent, Parking, Undeleted, due_of, lanes
-from scheduler.workflow import Unstartable, Workflow
+from scheduler.parking import BATCH_SIZE, DeletesUnprocessed, ParkedEvent, Parking, due_of, lanes
 
 # A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
 THREADS = 32
 # Twice the threads keeps all of them busy and little in memory, however long a lane is.
-UNDER_WAY = 2 * THREADS
+MAX_BATCHES_IN_FLIGHT = 2 * THREADS
 # When this little of the function's time is left, start nothing more: what is under way needs it to end well.
-SPARE_SECONDS = 8
+DEADLINE_MARGIN_SECONDS = 8
 # So many starts, two seconds' work at the least, show a burst: the lanes left get sweepers of their own. Those call
 # nobody, so that there are never many more than lanes.
-MUCH = 1000
+MAX_STARTS_BEFORE_HELPERS = 1000
 HELPER = {"helper": True}
 
 logger = Logger()
@@ -38,7 +38,7 @@ metrics = Metrics(namespace="Punctual")
 
 
 @dataclass
-class Swept:
+class SweepResult:
     """What a sweep did: how many executions it started, how many events it could not start or delete yet, and how late
     the earliest one was when it was found (seconds)."""
 
@@ -46,7 +46,7 @@ class Swept:
     failed: int = 0
     overdue_seconds: float = 0.0
 
-    def add(self, part: "Swept") -> None:
+    def add(self, part: "SweepResult") -> None:
         self.started += part.started
         self.failed += part.failed
 
@@ -55,44 +55,46 @@ class Swept:
 class Sweeper:
     horizon: timedelta
     parking: Parking
-    workflow: Workflow
+    workflow: DeliverWorkflow
     failures: Failures
     call_helpers: Callable[[int], None]
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
-    def sweep(self, now: datetime, holder: str, seconds_left: Callable[[], float], *, is_helper: bool = False) -> Swept:
+    def sweep(
+        self, now: datetime, holder: str, seconds_left: Callable[[], float], *, is_helper: bool = False
+    ) -> SweepResult:
         """Start whatever is parked and due before `now` plus the horizon, lane by lane.
 
         `holder` is this sweep's name on the leases it takes; a lane that another sweep holds is passed over. When there
         turns out to be much to do, it calls a helper for each lane left, once, unless it is a helper itself.
         """
-        swept, before = Swept(), now + self.horizon
+        swept, before = SweepResult(), now + self.horizon
         order = lanes()
         random.shuffle(order)  # so that sweeps of the same moment begin at different ends
         heads = self.threads.map(lambda lane: self.parking.earliest(lane, before), order)
         waiting = deque((lane, earliest) for lane, earliest in zip(order, heads, strict=True) if earliest)
         # What is to be waited for, in its order: batches, and behind a lane's last batch the return of its lease. So
         # short lanes are swept side by side, and a long one alone.
-        under_way: deque[Callable[[], Swept]] = deque()
+        under_way: deque[Callable[[], SweepResult]] = deque()
         may_call = not is_helper
         try:
             while waiting:
                 lane, earliest = waiting.popleft()
                 swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
-                if seconds_left() < SPARE_SECONDS:
+                if seconds_left() < DEADLINE_MARGIN_SECONDS:
                     break
                 is_held = True  # Perhaps: if acquire fails, its effect is not known.
                 try:
                     is_held = self.parking.acquire(lane, holder, now)
                     if not is_held:
                         continue
-                    for events in batched(self.parking.due(lane, before), BATCH, strict=False):
-                        if seconds_left() < SPARE_SECONDS:
+                    for events in batched(self.parking.due(lane, before), BATCH_SIZE, strict=False):
+                        if seconds_left() < DEADLINE_MARGIN_SECONDS:
                             break
-                        under_way.append(self.threads.submit(self._deliver, events, seconds_left).result)
-                        if len(under_way) > UNDER_WAY:
+                        under_way.append(self.threads.submit(self._start_and_delete, events, seconds_left).result)
+                        if len(under_way) > MAX_BATCHES_IN_FLIGHT:
                             swept.add(under_way.popleft()())
-                        if may_call and swept.started >= MUCH:
+                        if may_call and swept.started >= MAX_STARTS_BEFORE_HELPERS:
                             may_call = False
                             self.call_helpers(len(waiting))
                 except (ClientError, BotoCoreError):
@@ -106,18 +108,18 @@ class Sweeper:
                 swept.add(under_way.popleft()())
         return swept
 
-    def _release(self, lane: str, holder: str) -> Swept:
+    def _release(self, lane: str, holder: str) -> SweepResult:
         try:
             self.parking.release(lane, holder)
         except (ClientError, BotoCoreError):
             logger.exception("lease not given back, it ends by itself", extra={"lane": lane})
-        return Swept()
+        return SweepResult()
 
-    def _deliver(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> Swept:
+    def _start_and_delete(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> SweepResult:
         """Start, then delete: a crash in between repeats an event, it never loses one."""
-        swept, done = Swept(), []
+        swept, done = SweepResult(), []
         for event in events:
-            if seconds_left() < SPARE_SECONDS:
+            if seconds_left() < DEADLINE_MARGIN_SECONDS:
                 break
             try:
                 self._start(event)
@@ -128,7 +130,7 @@ class Sweeper:
         swept.started = len(done)
         try:
             self.parking.delete(done)
-        except (ClientError, BotoCoreError, Undeleted):
+        except (ClientError, BotoCoreError, DeletesUnprocessed):
             swept.failed += len(done)
             logger.exception("started but not deleted, so the next sweep repeats them", extra={"events": len(done)})
         return swept
@@ -136,7 +138,7 @@ class Sweeper:
     def _start(self, event: ParkedEvent) -> None:
         try:
             self.workflow.start(event.execution, event.input)
-        except Unstartable as refusal:  # It must not block its lane.
+        except PermanentStartError as refusal:  # It must not block its lane.
             input = json.loads(event.input)
             received = input["event"] | {"payload": input["publish"]["Message"]}
             error = f"Step Functions does not take this event: {refusal}"
@@ -148,7 +150,7 @@ def _from_environment() -> Sweeper:
     return Sweeper(
         horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
         parking=Parking(client("dynamodb", THREADS), env["PARKED_TABLE"]),
-        workflow=Workflow(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
+        workflow=DeliverWorkflow(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
         failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
         call_helpers=_call_helpers,
     )
@@ -180,7 +182,7 @@ def handler(event: dict, context: Any) -> dict:
         is_helper=event == HELPER,
     )
     if swept.started:
-        metrics.add_metric(name="Swept", unit=MetricUnit.Count, value=swept.started)
+        metrics.add_metric(name="SweepStarts", unit=MetricUnit.Count, value=swept.started)
     if swept.failed:
         metrics.add_metric(name="SweepFailures", unit=MetricUnit.Count, value=swept.failed)
     if swept.overdue_seconds > 0:

@@ -45,7 +45,7 @@ def seconds(most: int) -> st.SearchStrategy[timedelta]:
 
 @st.composite
 def histories(draw: st.DrawFn, named: bool) -> list[Published]:
-    """Messages for one id. A named one is scheduled, replaced and cancelled; an unnamed one scheduled and cancelled."""
+    """Messages for one id. A named one is scheduled, replaced and canceled; an unnamed one scheduled and canceled."""
     kinds = draw(st.lists(st.sampled_from(["schedule", "schedule", "cancel"]), min_size=1, max_size=4))
     if not named:
         kinds = ["schedule", *(["cancel"] * draw(st.integers(0, 2)))]
@@ -113,7 +113,7 @@ def test_any_history_ends_as_promised(cloud, monkeypatch, named, data):
     """Schedule, replace, cancel, redelivered and overtaking each other at any distance from the cutoff."""
     monkeypatch.setattr(parking, "LANES", 1)  # A sweep looks into every lane, and here is but one id.
     history = data.draw(histories(named))
-    if not named:  # An unnamed event cannot be cancelled before Publish has returned its id.
+    if not named:  # An unnamed event cannot be canceled before Publish has returned its id.
         history[1:] = [one for one in history[1:] if one.published_at > history[0].published_at]
         history[1:] = [Published(n, o.published_at, o.taken_at, o.due) for n, o in enumerate(history[1:], 1)]
     delivered = play(cloud, history, "order" if named else None)

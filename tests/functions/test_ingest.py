@@ -257,7 +257,9 @@ def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
 # --- Coming back ---
 
 
-@pytest.mark.parametrize(("receives", "pause"), [(1, 2), (2, 4), (3, 8), (9, 512), (999, ingest.LONGEST_PAUSE_SECONDS)])
+@pytest.mark.parametrize(
+    ("receives", "pause"), [(1, 2), (2, 4), (3, 8), (9, 512), (999, ingest.MAX_RETRY_DELAY_SECONDS)]
+)
 def test_a_failed_message_comes_back_after_2_4_8_seconds_and_never_long_after(cloud, receives, pause):
     """Not after the queue's three minutes: a failed call must not make an event minutes late."""
     cloud.fail("StartExecution")

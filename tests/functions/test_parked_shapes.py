@@ -49,7 +49,7 @@ def test_an_item_of_any_release_has_what_the_present_workflow_reads(shape):
     definition = TEMPLATE.definition("Deliver")
     read = set(re.findall(r"Execution\.Input\.(\w+)", definition))
     asked_for = set(re.findall(r"\$exists\(\$states\.context\.Execution\.Input\.(\w+)\)", definition))
-    assert {"cutoff_at", "publish_at", "publish", "event"} <= read and "wake_at" in asked_for
+    assert {"cutoff_at", "due_rounded_up_at", "publish", "event"} <= read and "wake_at" in asked_for
     assert read - asked_for <= json.loads(ITEMS[shape]["input"]["S"]).keys()
 
 

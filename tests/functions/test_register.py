@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
-from scheduler.register import FAR, KEEP
+from scheduler.register import REGISTER_RETENTION, UNREGISTERED_LIMIT
 
 from tests.conftest import at, event, sweep, take, wanted
 
@@ -111,7 +111,7 @@ def test_a_replaced_or_cancelled_event_leaves_its_lane(cloud, later):
 
 
 def test_correctness_does_not_depend_on_leaving_the_lane(cloud):
-    """If the delete fails the message comes back; whatever happens then, the event finds itself cancelled."""
+    """If the delete fails the message comes back; whatever happens then, the event finds itself canceled."""
     take_all(("08:00", event(at("10:00"), id="order")))
     cloud.fail("DeleteItem")
     with pytest.raises(Exception, match="ThrottlingException"):
@@ -138,15 +138,17 @@ def test_two_revisions_of_one_id_at_one_moment_do_not_overwrite_each_other(cloud
 # --- A cancel that overtakes its event, and how long it is remembered ---
 
 
-@pytest.mark.parametrize("ahead", [NEAR, MINUTES, FAR - MINUTES, FAR + MINUTES, YEARS], ids=str)
+@pytest.mark.parametrize(
+    "ahead", [NEAR, MINUTES, UNREGISTERED_LIMIT - MINUTES, UNREGISTERED_LIMIT + MINUTES, YEARS], ids=str
+)
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
 @pytest.mark.parametrize("cancel_first", [True, False], ids=["cancel first", "event first"])
 def test_a_cancel_holds_until_its_event_is_due_even_if_it_comes_first(cloud, ahead, named, cancel_first):
     """However far the event is, the register still says so on its day, with everything expired that may be."""
     due, id = at("09:00") + ahead, "order" if named else "a-message-id"
     scheduled = (event(due, **({"id": id} if named else {})), "08:00", "a-message-id")
-    cancelled = ({"cancel": id}, "08:01", "another")
-    for message, published_at, message_id in (cancelled, scheduled) if cancel_first else (scheduled, cancelled):
+    canceled = ({"cancel": id}, "08:01", "another")
+    for message, published_at, message_id in (canceled, scheduled) if cancel_first else (scheduled, canceled):
         take(message, at("09:00"), at(published_at), message_id=message_id)
     cloud.expire(due)
     sweep(due)
@@ -157,9 +159,11 @@ def test_a_cancel_outlives_its_event_even_if_that_waits_in_the_queues(cloud):
     """A year of lead, 14 days in the queue, 14 in dead letters and both again: the cancel is still there."""
     take({"cancel": "a-message-id"}, at("09:00"))
     processed_at = at("09:00") + timedelta(days=56)
-    assert take(event(processed_at + FAR), processed_at, at("08:00"), message_id="a-message-id") == "Parked"
-    cloud.expire(processed_at + FAR)
-    sweep(processed_at + FAR)
+    assert (
+        take(event(processed_at + UNREGISTERED_LIMIT), processed_at, at("08:00"), message_id="a-message-id") == "Parked"
+    )
+    cloud.expire(processed_at + UNREGISTERED_LIMIT)
+    sweep(processed_at + UNREGISTERED_LIMIT)
     assert delivered(cloud) == []
 
 
@@ -167,9 +171,9 @@ def test_cancelling_an_id_that_never_comes_costs_one_small_item_that_expires(clo
     """One write, 425 days, then gone by itself."""
     take({"cancel": "nobody"}, at("09:00"))
     assert len(cloud._calls) == 1 and list(cloud.register()) == ["nobody"]
-    cloud.expire(at("09:00") + FAR + KEEP)
+    cloud.expire(at("09:00") + UNREGISTERED_LIMIT + REGISTER_RETENTION)
     assert cloud.register()
-    cloud.expire(at("09:00") + FAR + KEEP + timedelta(seconds=1))
+    cloud.expire(at("09:00") + UNREGISTERED_LIMIT + REGISTER_RETENTION + timedelta(seconds=1))
     assert not cloud.register()
 
 
@@ -177,15 +181,15 @@ def test_an_expiry_only_moves_away(cloud):
     """A near replacement of a far event keeps the register until the far one would have come."""
     take_all(("08:00", event(at("09:00") + YEARS, id="order")))
     end = cloud.register()["order"]["expires_at"]
-    assert datetime.fromtimestamp(int(end), UTC) == at("09:00") + YEARS + KEEP
+    assert datetime.fromtimestamp(int(end), UTC) == at("09:00") + YEARS + REGISTER_RETENTION
     take_all(("08:01", event(at("09:00") + MINUTES, id="order")), ("08:02", {"cancel": "order"}))
     assert cloud.register()["order"]["expires_at"] == end
 
 
 def test_an_unnamed_event_enters_the_register_only_if_it_outlives_a_cancel(cloud):
     """Due in a year: no write. Later: it enters by itself, so that a cancel meets it there."""
-    take(event(at("09:00") + FAR), at("09:00"), message_id="in-a-year")
-    take(event(at("09:00") + FAR + timedelta(seconds=1)), at("09:00"), message_id="later")
+    take(event(at("09:00") + UNREGISTERED_LIMIT), at("09:00"), message_id="in-a-year")
+    take(event(at("09:00") + UNREGISTERED_LIMIT + timedelta(seconds=1)), at("09:00"), message_id="later")
     assert list(cloud.register()) == ["later"]
 
 

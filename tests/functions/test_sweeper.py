@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from scheduler import parking, sweeper
 from scheduler.clients import client
-from scheduler.sweeper import SPARE_SECONDS
+from scheduler.sweeper import DEADLINE_MARGIN_SECONDS
 
 from tests.conftest import (
     OWN_FAILURE_TOPIC,
@@ -90,7 +90,7 @@ def test_a_lane_of_more_than_a_page_is_swept_to_its_end(cloud, one_lane):
 def test_a_lane_of_more_than_the_threads_can_hold_is_swept_to_its_end(cloud, one_lane, monkeypatch):
     """Batches queue up behind each other; each event starts once."""
     monkeypatch.setattr(sweeper, "THREADS", 1)
-    monkeypatch.setattr(sweeper, "BATCH", 5)
+    monkeypatch.setattr(sweeper, "BATCH_SIZE", 5)
     park(40)
     assert sweep(at("10:00")).started == 40
     assert started(cloud) == orders(40)
@@ -102,7 +102,7 @@ def test_the_handler_sweeps_by_the_clock_and_reports(cloud, capsys):
     """Lambda's entry: starts what is due now, returns it and counts it in CloudWatch."""
     take(event("2020-01-01T00:00:00Z"), at("00:00", "2019-12-31"))
     assert sweeper.handler({}, LambdaContext())["started"] == 1
-    assert '"Swept":[1.0]' in capsys.readouterr().out
+    assert '"SweepStarts":[1.0]' in capsys.readouterr().out
     assert sweeper.handler({}, LambdaContext()) == {"started": 0, "failed": 0, "overdue_seconds": 0.0}
 
 
@@ -165,8 +165,8 @@ def test_a_lease_is_returned_by_its_holder_alone(cloud):
 
 def test_a_lease_outlives_the_function_that_takes_it(cloud):
     """Who holds an expired lease is dead, by the function's timeout."""
-    assert timedelta(seconds=TEMPLATE.properties("Sweeper")["Timeout"]) < parking.LEASE
-    assert TEMPLATE.properties("Sweeper")["Timeout"] > SPARE_SECONDS
+    assert timedelta(seconds=TEMPLATE.properties("Sweeper")["Timeout"]) < parking.LEASE_DURATION
+    assert TEMPLATE.properties("Sweeper")["Timeout"] > DEADLINE_MARGIN_SECONDS
 
 
 # --- What goes wrong ---
@@ -274,7 +274,7 @@ def test_a_sweep_out_of_time_stops_and_the_next_goes_on(cloud, one_lane):
     """What was started is deleted and the lease returned; nothing is started twice, nothing forgotten."""
     park(60)
     asked = iter(range(10**6))
-    first = sweep(at("10:00"), lambda: 30.0 if next(asked) < 25 else SPARE_SECONDS - 0.001)
+    first = sweep(at("10:00"), lambda: 30.0 if next(asked) < 25 else DEADLINE_MARGIN_SECONDS - 0.001)
     assert 0 < first.started < 60
     assert len(cloud.parked()) == 60 - first.started and not cloud.leases()
     assert sweep(at("10:00:10")).started == 60 - first.started
@@ -284,7 +284,7 @@ def test_a_sweep_out_of_time_stops_and_the_next_goes_on(cloud, one_lane):
 def test_a_sweep_without_time_touches_nothing(cloud):
     """It does not even take a lease."""
     park(3)
-    assert sweep(at("10:00"), lambda: SPARE_SECONDS - 1).started == 0
+    assert sweep(at("10:00"), lambda: DEADLINE_MARGIN_SECONDS - 1).started == 0
     assert len(cloud.parked()) == 3 and not cloud.leases()
 
 
@@ -321,8 +321,8 @@ def test_a_lane_that_cannot_be_swept_does_not_keep_the_others_from_it(cloud):
 
 def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypatch):
     """Once, and for the lanes that nobody sweeps yet; what it can do itself it does all the same."""
-    monkeypatch.setattr(sweeper, "MUCH", 10)
-    monkeypatch.setattr(sweeper, "UNDER_WAY", 2)
+    monkeypatch.setattr(sweeper, "MAX_STARTS_BEFORE_HELPERS", 10)
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 2)
     park(64)
     called = []
     swept = replace(sweeper.sweeper, call_helpers=called.append).sweep(at("10:00"), "me", lambda: 30.0)
@@ -333,8 +333,8 @@ def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypat
 
 def test_a_helper_calls_nobody(cloud, monkeypatch):
     """Or a burst would have sweepers without number."""
-    monkeypatch.setattr(sweeper, "MUCH", 10)
-    monkeypatch.setattr(sweeper, "UNDER_WAY", 2)
+    monkeypatch.setattr(sweeper, "MAX_STARTS_BEFORE_HELPERS", 10)
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 2)
     park(64)
     called = []
     helper = replace(sweeper.sweeper, call_helpers=called.append)

@@ -92,7 +92,7 @@ messages = st.one_of(one_change, one_change, valid, near_valid, cancels, rarely)
 
 def ends(cloud: Cloud) -> list[str]:
     """The ends that a message has come to, by their effects."""
-    cancelled = [item for item in cloud.register().values() if item["revision"] == MESSAGE_ID]
+    canceled = [item for item in cloud.register().values() if item["revision"] == MESSAGE_ID]
     by_name = [*(start.input["revision"] for start in cloud.starts), *(item["due"][-36:] for item in cloud.parked())]
     assert all(revision == MESSAGE_ID for revision in by_name)
     reports = [*cloud.reports(), *cloud.reports(OWN_FAILURE_TOPIC), *cloud.undelivered()]
@@ -100,7 +100,7 @@ def ends(cloud: Cloud) -> list[str]:
         *(["started"] * len(cloud.starts)),
         *(["parked"] * len(cloud.parked())),
         *(["reported"] * len(reports)),
-        *(["registered"] if cancelled and not by_name else []),
+        *(["registered"] if canceled and not by_name else []),
     ]
 
 

@@ -407,7 +407,7 @@ def test_the_workflows_input_is_complete_and_carries_the_payload_once():
         "revision": MESSAGE_ID,
         "due": "2026-12-24T10:00:00Z",
         "cutoff_at": "2026-12-24T09:59:59Z",
-        "publish_at": "2026-12-24T10:00:00Z",
+        "due_rounded_up_at": "2026-12-24T10:00:00Z",
         "publish": {
             "TopicArn": TARGET,
             "Message": "order-4711",

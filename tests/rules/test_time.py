@@ -28,7 +28,7 @@ def waits(date: str) -> dict[str, datetime]:
     """The times in the workflow's input; those that a Wait state gets, only in the form that it honours."""
     read = json.loads(parse(json.dumps(event(date)), "a-message-id", RULES).input)
     times = {"due": datetime.fromisoformat(read["due"])}
-    for name in {"cutoff_at", "wake_at", "publish_at"} & read.keys():
+    for name in {"cutoff_at", "wake_at", "due_rounded_up_at"} & read.keys():
         times[name] = datetime.strptime(read[name], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     return times
 
@@ -157,7 +157,7 @@ def test_no_wait_ends_after_its_time_and_publishing_never_comes_early(moment):
     times = waits(moment.isoformat())
     assert times["cutoff_at"] <= times.get("wake_at", times["cutoff_at"])
     if moment >= datetime(1970, 1, 1, tzinfo=UTC):
-        assert moment <= times["publish_at"] < moment + SECOND
+        assert moment <= times["due_rounded_up_at"] < moment + SECOND
 
 
 @given(recent)
@@ -174,7 +174,7 @@ def test_the_workflow_asks_at_the_cutoff_and_wakes_in_time_for_the_fraction(mome
     assert ("wake_at" in times) == bool(moment.microsecond)
     if "wake_at" in times:
         assert 0.5 * SECOND <= moment - times["wake_at"] < 1.5 * SECOND
-        assert times["cutoff_at"] <= times["wake_at"] < moment <= times["publish_at"]
+        assert times["cutoff_at"] <= times["wake_at"] < moment <= times["due_rounded_up_at"]
 
 
 @given(moments, moments)

@@ -4,22 +4,17 @@ the first, which goes on in the background while the other tests use the second.
 import copy
 import json
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-from consumers import Consumer
-from demo import SCENARIOS, Run, wake
-from local import ROOT, LocalStack
-
 from tests.stack.scenarios import MORE_SCENARIOS
+from tools.local import ROOT, LocalStack
+from tools.local.consumers import Consumer
+from tools.local.demo import SCENARIOS, Run, wake
 
 OTHER_ACCOUNT = "222222222222"
 # A shared machine runs everything at once here, cold: the demo and the benchmark are what judges lateness.

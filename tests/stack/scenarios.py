@@ -2,7 +2,7 @@
 
 import json
 
-from demo import ABSENT, MISSING_TOPIC, Scenario
+from tools.local.demo import ABSENT, MISSING_TOPIC, Scenario
 
 
 def refused(name: str, error: str, **fields: object) -> Scenario:
@@ -55,9 +55,9 @@ MORE_SCENARIOS = [
     Scenario("one millisecond past", 16.001),
     Scenario("one millisecond to", 16.999),
     Scenario("in a second", 1),
-    # Replaced and cancelled by name, where the sort key is known.
-    Scenario("cancelled by name, near", 13, "cancelled", fields={"id": "near"}, cancel_after=4),
-    Scenario("cancelled by name, far", 28, "cancelled", fields={"id": "far"}, cancel_after=4),
+    # Replaced and canceled by name, where the sort key is known.
+    Scenario("canceled by name, near", 13, "canceled", fields={"id": "near"}, cancel_after=4),
+    Scenario("canceled by name, far", 28, "canceled", fields={"id": "far"}, cancel_after=4),
     Scenario("moved away", 12, "replaced", fields={"id": "to-far"}),
     Scenario("to far", 28.5, fields={"id": "to-far"}),
     Scenario("moved here", 28, "replaced", fields={"id": "to-near"}),

@@ -1,4 +1,4 @@
-"""Random histories of ids, scheduled, replaced, cancelled, repeated and overtaken, end as a model of ten lines says.
+"""Random histories of ids, scheduled, replaced, canceled, repeated and overtaken, end as a model of ten lines says.
 
 All are played at once on the deployed stack. HISTORIES_SEED in the environment plays those of a failure again.
 """
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from consumers import Consumer
-from local import LocalStack
+from tools.local import LocalStack
+from tools.local.consumers import Consumer
 
 COUNT = 36
 SEED = int(os.environ.get("HISTORIES_SEED", random.randrange(10**6)))

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from consumers import Consumer
-from local import LocalStack
 from scheduler.parking import lanes
 
 from tests.stack.conftest import Role
+from tools.local import LocalStack
+from tools.local.consumers import Consumer
 
 ROLES = ("IngestRole", "SweeperRole", "HoldRole", "SweepRole", "DeliverRole", "ClockRole")
 FAR = "2100-01-01T00:00:00Z"
@@ -115,7 +115,7 @@ class Stage:
         lane, revision = next(self._lanes), str(uuid.uuid4())
         key = f"2020-01-01T00:00:00.000000#{revision}"
         publish = {"TopicArn": self._target, "Message": "swept"}
-        times = dict.fromkeys(("cutoff_at", "publish_at"), "2020-01-01T00:00:00Z")
+        times = dict.fromkeys(("cutoff_at", "due_rounded_up_at"), "2020-01-01T00:00:00Z")
         input = {"id": revision, "revision": revision, "publish": publish, "event": {}} | times
         item = {"lane": lane, "due": key, "execution": revision, "input": json.dumps(input)}
         self._dynamodb.put_item(
@@ -136,13 +136,13 @@ class Stage:
 
 # Who needs it, for what: role, statement, action -> the scene that breaks without it.
 USES: dict[tuple[str, str, str], Callable[[Stage], bool]] = {
-    ("IngestRole", "TakeMessages", "sqs:ChangeMessageVisibility"): Stage.tries_a_failed_message_again_soon,
+    ("IngestRole", "ReceiveMessages", "sqs:ChangeMessageVisibility"): Stage.tries_a_failed_message_again_soon,
     ("IngestRole", "StartNearEvents", "states:StartExecution"): Stage.starts_a_near_event,
     ("IngestRole", "ParkFarEvents", "dynamodb:PutItem"): Stage.parks_a_far_event,
     ("IngestRole", "ParkFarEvents", "dynamodb:DeleteItem"): Stage.takes_a_cancelled_event_out_of_its_lane,
-    ("IngestRole", "RegisterNamesAndCancels", "dynamodb:UpdateItem"): Stage.registers_a_name,
+    ("IngestRole", "WriteRegister", "dynamodb:UpdateItem"): Stage.registers_a_name,
     ("IngestRole", "ReportFailures", "sns:Publish"): Stage.reports_a_refusal,
-    ("IngestRole", "KeepWhatNobodyCouldBeToldOf", "sqs:SendMessage"): Stage.keeps_a_refusal_it_cannot_report,
+    ("IngestRole", "SendToUndelivered", "sqs:SendMessage"): Stage.keeps_a_refusal_it_cannot_report,
     ("SweeperRole", "SweepLanes", "dynamodb:Query"): Stage.sweeps_a_due_event,
     ("SweeperRole", "SweepLanes", "dynamodb:UpdateItem"): Stage.sweeps_a_due_event,
     ("SweeperRole", "SweepLanes", "dynamodb:DeleteItem"): Stage.sweeps_a_due_event,
@@ -158,21 +158,21 @@ NO_REFUSAL = "the emulator refuses no execution, so that the Sweeper has nothing
 BURST = "needed in bursts of hundreds of events, and then a help: without it, the next tick does the work"
 # Role, statement -> why the emulator can't tell. Of a statement that is listed in USES, the other actions.
 UNTOLD = {
-    ("IngestRole", "TakeMessages"): POLLER,
+    ("IngestRole", "ReceiveMessages"): POLLER,
     **{(role, "Trace"): NO_XRAY for role in ("IngestRole", "SweeperRole", "HoldRole")},
     **{(role, "Log"): OWN_LOGS for role in ("IngestRole", "SweeperRole", "HoldRole")},
-    **{(role, "DeliverExecutionLogs"): OWN_LOGS for role in ("SweepRole", "DeliverRole")},
+    **{(role, "WriteExecutionLogs"): OWN_LOGS for role in ("SweepRole", "DeliverRole")},
     **{(role, "TraceExecutions"): NO_XRAY for role in ("SweepRole", "DeliverRole")},
     ("SweeperRole", "ReportFailures"): NO_REFUSAL,
-    ("SweeperRole", "KeepWhatNobodyCouldBeToldOf"): NO_REFUSAL,
-    ("SweeperRole", "CallHelpersInABurst"): BURST,
+    ("SweeperRole", "SendToUndelivered"): NO_REFUSAL,
+    ("SweeperRole", "InvokeHelpers"): BURST,
     ("ClockRole", "Wind"): NO_ROLE,
     ("SweepRole", "SweepAtEachTick"): NO_ROLE,
     ("DeliverRole", "PublishPayloadsAndReports"): NO_ROLE,
-    ("DeliverRole", "NeverFeedItself"): "it forbids; and Ingest refuses such a target before",
-    ("DeliverRole", "AskIfStillWanted"): NO_ROLE,
-    ("DeliverRole", "HoldFractions"): NO_ROLE,
-    ("DeliverRole", "KeepWhatNobodyCouldBeToldOf"): NO_ROLE,
+    ("DeliverRole", "DenyInputTopic"): "it forbids; and Ingest refuses such a target before",
+    ("DeliverRole", "LookUpRevision"): NO_ROLE,
+    ("DeliverRole", "HoldFraction"): NO_ROLE,
+    ("DeliverRole", "SendToUndelivered"): NO_ROLE,
 }
 
 
@@ -202,7 +202,7 @@ def test_every_permission_is_accounted_for(stage: Stage):
 
 def test_the_emulator_cannot_tell_the_rest(stage: Stage):
     """Should it learn to, this fails, and the statement moves to USES."""
-    with _without_all(stage, [use for use in UNTOLD if use != ("IngestRole", "TakeMessages")]):
+    with _without_all(stage, [use for use in UNTOLD if use != ("IngestRole", "ReceiveMessages")]):
         assert stage.delivers()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from local import ARCHITECTURE, ROOT, LocalStack
 
 from tests.stack.conftest import OTHER_ACCOUNT
+from tools.local import ARCHITECTURE, ROOT, LocalStack
 
 TEMPLATE = ROOT / "examples/receiver/template.yaml"
 DEPLOY_SECONDS, ARRIVE_SECONDS = 60, 30

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from consumers import Arrival, Consumer
-from demo import FIRST_SWEEP, SCENARIOS, Scenario
-from local import LocalStack
 
 from tests.stack.conftest import Background, Role
 from tests.stack.scenarios import MORE_SCENARIOS
+from tools.local import LocalStack
+from tools.local.consumers import Arrival, Consumer
+from tools.local.demo import FIRST_SWEEP, SCENARIOS, Scenario
 
 CLOCK_SECONDS = 90  # a minute, the emulator's look every 10 s at what is scheduled, and its load
 
@@ -95,13 +95,13 @@ def test_scenario_meets_its_end(scenarios: Background, scenario: Scenario):
 
 
 def test_nothing_else_is_left(scenarios: Background):
-    """No item in a lane, no message in a queue, and in the register the named and cancelled ids alone."""
+    """No item in a lane, no message in a queue, and in the register the named and canceled ids alone."""
     assert scenarios.ended().problems() == []
 
 
 def test_what_is_moved_or_cancelled_by_name_leaves_its_lane(scenarios: Background):
     by_name = {outcome.scenario.name: outcome for outcome in scenarios.ended().outcomes}
-    for name in ("cancelled by name, far", "moved here", "replaced once"):
+    for name in ("canceled by name, far", "moved here", "replaced once"):
         assert by_name[name].execution is None, name
 
 

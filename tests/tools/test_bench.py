@@ -5,9 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from tools import bench
-from tools.consumers import Arrival
-from tools.lateness import (
+import tools.bench.__main__ as bench
+from tools.bench.lateness import (
     FLOOR,
     FLOOR_WITH_HOLD,
     PARKED_SECONDS,
@@ -21,6 +20,7 @@ from tools.lateness import (
     percentile,
     plan,
 )
+from tools.local import Arrival
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 A_MILLISECOND = timedelta(milliseconds=1)

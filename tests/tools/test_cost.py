@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tools import cost
+from tools.estimates import cost
 
 CALLS, PRICES = json.loads(cost.CALLS.read_text()), json.loads(cost.PRICES.read_text())
 
@@ -19,7 +19,7 @@ def month(**use) -> float:
 @pytest.fixture(scope="module")
 def fresh() -> dict:
     """A count of the code as it is now; in a process of its own, because the functions make their clients on import."""
-    code = "import json; from tools import cost; print(json.dumps(cost.count()))"
+    code = "import json; from tools.estimates import cost; print(json.dumps(cost.count()))"
     run = subprocess.run([sys.executable, "-c", code], cwd=cost.ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
@@ -27,7 +27,7 @@ def fresh() -> dict:
 
 @pytest.mark.parametrize("kind", CALLS["events"])
 def test_the_counted_calls_are_those_of_the_code(fresh, kind):
-    """If not, the documents are out of date: `python tools/cost.py count`, then `python tools/cost.py document`."""
+    """If not, the documents are out of date: `python -m tools.estimates.cost count`, then `python -m tools.estimates.cost document`."""
     exact = ("ingest", "deliver", "states", "status")
     counted, now = CALLS["events"][kind], fresh["events"][kind]
     assert {name: counted.get(name) for name in exact} == {name: now.get(name) for name in exact}

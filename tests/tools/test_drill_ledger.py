@@ -1,10 +1,10 @@
-"""The drills' ledger: what it calls delivered, repeated, reported, cancelled, inside, missing, early."""
+"""The drills' ledger: what it calls delivered, repeated, reported, canceled, inside, missing, early."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tools.drill import Account, Ledger
+from tools.drills.__main__ import Account, Ledger
 
 DUE = datetime(2026, 12, 24, 18, 0, 0, 250000, tzinfo=UTC)
 ALL_ZERO = {
@@ -12,7 +12,7 @@ ALL_ZERO = {
     "delivered": 0,
     "repeated": 0,
     "reported": 0,
-    "cancelled": 0,
+    "canceled": 0,
     "inside": 0,
     "missing": 0,
     "early": 0,
@@ -100,7 +100,7 @@ def test_delivered_and_reported(ledger):
 def test_cancelled(ledger):
     """What its publisher withdrew may be silent."""
     ledger.withdraw("a")
-    assert account(ledger) == expected(cancelled=1)
+    assert account(ledger) == expected(canceled=1)
     assert ledger.open == []
     assert account(ledger).is_clean
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from scheduler.event import Rules, parse
-from scheduler.parking import LANES, LEASE
+from scheduler.parking import LANES, LEASE_DURATION
 
 from tests.cloudformation import ROOT, Template
 
@@ -107,7 +107,7 @@ def test_horizon_leaves_time_to_sweep(interval):
 
 def test_lease_outlives_its_holder():
     """A Sweeper that holds an expired lease is dead."""
-    assert timedelta(seconds=TEMPLATE.properties("Sweeper")["Timeout"]) < LEASE
+    assert timedelta(seconds=TEMPLATE.properties("Sweeper")["Timeout"]) < LEASE_DURATION
 
 
 def test_message_stays_hidden_while_it_is_taken():
@@ -137,8 +137,8 @@ def test_task_is_tried_again(task):
 
 @each_task
 def test_task_failure_is_caught(task):
-    """Whatever a task fails with is caught; after Bury there is nobody left to tell."""
-    assert task is TASKS["Bury"] or task["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+    """Whatever a task fails with is caught; after SendToUndelivered there is nobody left to tell."""
+    assert task is TASKS["SendToUndelivered"] or task["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
 
 
 @each_task

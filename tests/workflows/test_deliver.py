@@ -19,8 +19,8 @@ EARLY_SECONDS = {"emulator": 0, "moto": 1}
 # Where the payload fills what an event may have, the rest of it takes up to this.
 ENVELOPE_BYTES = 1200
 
-DELIVERED = ["WaitUntilCutoff", "LookUpRevision", "StillWanted", "WaitUntilDue", "Publish"]
-UNREPORTED = [*DELIVERED, "ReportFailure"]
+DELIVERED = ["WaitUntilCutoff", "LookUpRevision", "IsStillWanted", "WaitUntilDue", "Publish"]
+UNREPORTED = [*DELIVERED, "ReportToPublisher"]
 
 
 def assert_on_time(outcome, engine: str, after_due: float = 0) -> None:
@@ -95,7 +95,7 @@ def test_superseded(outcome):
 
 @pytest.mark.deliver(due_in=3, registered="itself", id="order-4711")
 def test_registered_itself(outcome, engine):
-    """A named event that nobody replaced or cancelled is published."""
+    """A named event that nobody replaced or canceled is published."""
     assert outcome.path == DELIVERED
     assert_on_time(outcome, engine)
 
@@ -166,7 +166,7 @@ def test_no_failure_topic_of_its_own(outcome):
 @pytest.mark.deliver(due_in=2, target="gone", failure_topic="gone")
 def test_missing_failure_topic(outcome):
     """If the failure topic that it named is gone too, the stack's has the report."""
-    assert outcome.path == [*UNREPORTED, "ReportToOperator", "NotDelivered"]
+    assert outcome.path == [*UNREPORTED, "ReportToStackTopic", "NotDelivered"]
     assert_reported(outcome, outcome.reported_to_operator)
     assert outcome.buried == []
 
@@ -174,7 +174,7 @@ def test_missing_failure_topic(outcome):
 @pytest.mark.deliver(due_in=2, target="gone", failure_topic="gone", gone=["FailureTopic"])
 def test_nobody_to_tell(outcome):
     """If all topics are gone, the report lies in the Undelivered queue."""
-    assert outcome.path == [*UNREPORTED, "ReportToOperator", "Bury", "NotDelivered"]
+    assert outcome.path == [*UNREPORTED, "ReportToStackTopic", "SendToUndelivered", "NotDelivered"]
     [report] = map(json.loads, outcome.buried)
     assert report == {"error": outcome.cause, "id": outcome.event.id, "event": outcome.message}
 

@@ -6,8 +6,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from punctual.resend import resend
 from tests.cloudformation import REGION
-from tools.resend import resend
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from tools.consumers import Consumer
-from tools.faults import (
+from tools.drills.faults import (
     Fault,
     FaultProxy,
     delay,
@@ -37,9 +36,9 @@ from tools.faults import (
     lose_answer,
     throttle,
 )
-from tools.local import LocalStack, LocalStackError
+from tools.local import Consumer, LocalStack, LocalStackError
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs/reliability.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/reliability.md"
 MARKERS = "<!-- drills: begin -->", "<!-- drills: end -->"
 
 SWEEP_SECONDS = 5
@@ -66,7 +65,7 @@ class Entry:
     key: str
     execution: str
     due: datetime | None
-    withdrawn: bool = False  # cancelled or replaced in time
+    withdrawn: bool = False  # canceled or replaced in time
     inside: bool = False  # its workflow ended with the emulator
     deliveries: list[datetime] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)  # where they were
@@ -74,7 +73,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a drill's events: `events` is the sum of `delivered`, `reported`, `cancelled`, `inside` and
+    """What became of a drill's events: `events` is the sum of `delivered`, `reported`, `canceled`, `inside` and
     `missing`. `repeated` ones are among the delivered or reported. `unwanted` are delivered though withdrawn,
     `unexplained` repeated without a reason that could be found."""
 
@@ -82,7 +81,7 @@ class Account:
     delivered: int
     repeated: int
     reported: int
-    cancelled: int
+    canceled: int
     inside: int
     missing: int
     early: int
@@ -108,7 +107,7 @@ class Ledger:
         self._entries[key] = Entry(key, execution, due)
 
     def withdraw(self, key: str) -> None:
-        """Its publisher cancelled or replaced it, in time."""
+        """Its publisher canceled or replaced it, in time."""
         self._entries[key].withdrawn = True
 
     def deliver(self, key: str, at: datetime) -> None:
@@ -165,7 +164,7 @@ class Ledger:
             delivered=len(delivered),
             repeated=len(repeated),
             reported=sum(not entry.deliveries and bool(entry.reports) for entry in entries),
-            cancelled=sum(entry.withdrawn for entry in silent),
+            canceled=sum(entry.withdrawn for entry in silent),
             inside=sum(entry.inside and not entry.withdrawn for entry in silent),
             missing=sum(not entry.withdrawn and not entry.inside for entry in silent),
             early=sum(any(at + CLOCK_STEP <= entry.due for at in entry.deliveries) for entry in delivered),
@@ -212,7 +211,7 @@ class Scene:
 
     def publish_all(self) -> None:
         """Publish the drill's events: near and far, whole seconds and fractions, without a name and with one, to a
-        standard topic and to a FIFO one; and some that are cancelled or replaced afterwards."""
+        standard topic and to a FIFO one; and some that are canceled or replaced afterwards."""
         now = datetime.now(UTC).replace(microsecond=0)
         events, withdrawals, replacements = [], [], []
         for number in range(self.events):
@@ -657,7 +656,7 @@ def _print(drill: Drill, result: Result) -> None:
     account = result.account
     print(
         f"{_name(drill):34} {account.events:5} events: {account.delivered} delivered ({account.repeated} repeated), "
-        f"{account.reported} reported, {account.cancelled} cancelled, {account.inside} inside, "
+        f"{account.reported} reported, {account.canceled} canceled, {account.inside} inside, "
         f"{account.missing} missing, latest {account.latest_seconds:.1f} s  [{result.seconds:.0f} s]",
         flush=True,
     )
@@ -719,7 +718,7 @@ def warm_up(stack: LocalStack, stack_name: str, proxy: FaultProxy) -> None:
 
 # --- The table ------------------------------------------------------------------------------------------------------
 
-COLUMNS = ("drill", "events", "delivered", "repeated", "reported", "cancelled", "missing", "longest lateness")
+COLUMNS = ("drill", "events", "delivered", "repeated", "reported", "canceled", "missing", "longest lateness")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -734,7 +733,7 @@ def table(results: Sequence[Result]) -> str:
             f"{account.delivered}{inside}",
             account.repeated,
             account.reported,
-            account.cancelled,
+            account.canceled,
             account.missing,
             f"{account.latest_seconds:.1f} s" if account.delivered else "-",
         )

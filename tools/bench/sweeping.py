@@ -23,7 +23,6 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-FUNCTIONS = Path(__file__).resolve().parents[1] / "functions"
 # The events are due within this, as many as there are: all within any horizon.
 WITHIN_SECONDS = 10
 # What the Sweeper has on AWS (Timeout in template.yaml). A sweep that runs out of it leaves the rest to the next.
@@ -128,7 +127,6 @@ def bench(stack: Any, function: str, parked_table: str, role: str, latency: floa
 
 def _become_function(environment: dict[str, str], latency: float) -> None:
     os.environ.update(environment)
-    sys.path.insert(0, str(FUNCTIONS))
     if latency:
         from scheduler.clients import client
         from scheduler.sweeper import THREADS
@@ -167,7 +165,7 @@ def _sweep_all(events: int) -> None:
 def _start_and_delete(events: int) -> None:
     """What has to be done, and no more: no query, no lease, no care for failures."""
     from scheduler.clients import client
-    from scheduler.parking import BATCH
+    from scheduler.parking import BATCH_SIZE
     from scheduler.sweeper import THREADS
 
     table, write = os.environ["PARKED_TABLE"], client("dynamodb", THREADS).batch_write_item
@@ -178,7 +176,7 @@ def _start_and_delete(events: int) -> None:
         keys = [{"lane": {"S": event.lane}, "due": {"S": event.due}} for event in batch]
         write(RequestItems={table: [{"DeleteRequest": {"Key": key}} for key in keys]})
 
-    list(_threads().map(take, batched(_parked, BATCH, strict=False)))
+    list(_threads().map(take, batched(_parked, BATCH_SIZE, strict=False)))
 
 
 def _start(events: int) -> None:
@@ -210,7 +208,7 @@ def _threads() -> ThreadPoolExecutor:
 
 def run_arm(arm: str, events: int) -> float:
     """Park that many events, have the arm start them, and return the seconds that took."""
-    from scheduler.parking import BATCH, lanes
+    from scheduler.parking import BATCH_SIZE, lanes
     from scheduler.sweeper import sweeper
 
     park(events)
@@ -221,7 +219,7 @@ def run_arm(arm: str, events: int) -> float:
     ARMS[arm](events)
     seconds = time.perf_counter() - began_at
     if arm == "start":
-        for batch in batched(_parked, BATCH, strict=False):
+        for batch in batched(_parked, BATCH_SIZE, strict=False):
             sweeper.parking.delete(batch)
     return seconds
 
@@ -240,7 +238,7 @@ def park(events: int) -> None:
     """Park events that are all due within the next seconds."""
     from scheduler.clients import client
     from scheduler.event import Rules, parse
-    from scheduler.parking import BATCH, Parking
+    from scheduler.parking import BATCH_SIZE, Parking
     from scheduler.sweeper import THREADS
 
     table, collector = os.environ["PARKED_TABLE"], _Collector()
@@ -257,7 +255,9 @@ def park(events: int) -> None:
         parking.park(parse(json.dumps(message), str(uuid4()), rules))
     puts = [{"PutRequest": {"Item": item}} for item in collector.items]
     write = client("dynamodb", THREADS).batch_write_item
-    list(_threads().map(lambda batch: write(RequestItems={table: list(batch)}), batched(puts, BATCH, strict=False)))
+    list(
+        _threads().map(lambda batch: write(RequestItems={table: list(batch)}), batched(puts, BATCH_SIZE, strict=False))
+    )
 
 
 def drain(start_at: float) -> dict[str, Any]:

@@ -6,14 +6,11 @@ Region and credentials come from the environment (AWS_PROFILE, AWS_DEFAULT_REGIO
 date is past by now, so it is delivered at once. Events that come back while this runs are left for the next run.
 """
 
-import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 # Longer than a run takes with what it has received: a message that stays in the queue is not met twice in one run.
@@ -64,21 +61,3 @@ def _as_published(report: dict) -> str:
         # Without a name it would get another id, which neither its publisher nor a consumer's list of repeats knows.
         event = {**event, "id": event.get("id", report["id"])}
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Publish the events in a stack's Undelivered queue again")
-    parser.add_argument("--stack", default="punctual", metavar="NAME", help="of the CloudFormation stack (punctual)")
-    stack = parser.parse_args().stack
-    try:
-        [found] = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
-        stayed = resend(boto3.client("sns"), boto3.client("sqs"), outputs["UndeliveredUrl"], outputs["InputTopicArn"])
-    except (ClientError, BotoCoreError) as error:
-        sys.exit(str(error))
-    if stayed:
-        sys.exit(f"{stayed} left in the queue; they can be seen again in {HIDDEN_SECONDS // 60} minutes")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,16 +9,16 @@ from botocore.exceptions import ClientError
 _PERMANENT = {"InvalidExecutionInput", "InvalidName", "ValidationException"}
 
 
-class Unstartable(Exception):
+class PermanentStartError(Exception):
     """Step Functions refuses this execution for good. The text is its reason."""
 
 
-class Workflow:
+class DeliverWorkflow:
     def __init__(self, client: Any, arn: str):
         self._client, self._arn = client, arn
 
     def start(self, name: str, input: str) -> None:
-        """Start one execution. Raises `Unstartable`, or botocore's errors for what may pass.
+        """Start one execution. Raises `PermanentStartError`, or botocore's errors for what may pass.
 
         Not idempotent: Express runs the same name twice if it is asked twice.
         """
@@ -29,6 +29,6 @@ class Workflow:
                 case "ExecutionAlreadyExists":
                     pass  # Said by Standard workflows and by emulators, after a retry whose first answer was lost.
                 case code if code in _PERMANENT:
-                    raise Unstartable(f"{code}: {error.response['Error'].get('Message', '')}") from error
+                    raise PermanentStartError(f"{code}: {error.response['Error'].get('Message', '')}") from error
                 case _:
                     raise

@@ -33,8 +33,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tools import sweeping
-from tools.lateness import PERCENTILES, PUNCTUAL, Load, Observation, figures, measure
+from tools.bench import sweeping
+from tools.bench.lateness import PERCENTILES, PUNCTUAL, Load, Observation, figures, measure
 from tools.local import ROOT, LocalStack, LocalStackError
 
 OUT = ROOT / ".local/bench"
@@ -127,7 +127,7 @@ def run_lateness(stack: Any, options: argparse.Namespace) -> dict[str, Any]:
         "events": [as_record(observation) for observation in observations],
     }
     save("lateness", result, options.out)
-    from tools import pictures  # here, because matplotlib takes its time, in each process that sweeps too
+    from tools.bench import pictures  # here, because matplotlib takes its time, in each process that sweeps too
 
     pictures.draw(observations, result["where"], options.out / OVER_TIME, options.out / DISTRIBUTION)
     print_table("Events", counts_table(result))

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
-from tools.lateness import FLOOR, PUNCTUAL, Observation
+from tools.bench.lateness import FLOOR, PUNCTUAL, Observation
 
 STYLE = {
     "font.size": 10,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from scheduler import parking, sweeper
 
-from tools import simulate
-from tools.simulate import Bucket, Setup, far_burst, far_flow, near_burst
+from tools.estimates import scale
+from tools.estimates.scale import Bucket, Setup, far_burst, far_flow, near_burst
 
 FEW = 2_000
 QUIET = Setup(starts=1e9, reads=1e9, publishes=1e9)
@@ -19,10 +19,10 @@ def in_time(outcome) -> bool:
 
 def test_the_rules_are_the_projects():
     shipped = Setup()
-    assert (shipped.lanes, shipped.batch, shipped.threads) == (parking.LANES, parking.BATCH, sweeper.THREADS)
-    assert shipped.much == sweeper.MUCH
-    assert simulate.SWEEPER_SECONDS == 30 - sweeper.SPARE_SECONDS
-    assert simulate.PUBLISH["MaxAttempts"] == simulate._state("deliver", "Publish")["Retry"][1]["MaxAttempts"]
+    assert (shipped.lanes, shipped.batch, shipped.threads) == (parking.LANES, parking.BATCH_SIZE, sweeper.THREADS)
+    assert shipped.much == sweeper.MAX_STARTS_BEFORE_HELPERS
+    assert scale.SWEEPER_SECONDS == 30 - sweeper.DEADLINE_MARGIN_SECONDS
+    assert scale.PUBLISH["MaxAttempts"] == scale._state("deliver", "Publish")["Retry"][1]["MaxAttempts"]
 
 
 @pytest.mark.parametrize("burst", [far_burst, near_burst])
@@ -71,7 +71,7 @@ def test_a_sweeper_calls_a_helper_for_each_lane_left_and_those_call_nobody():
 
 
 def test_few_events_call_no_helpers():
-    assert far_burst(Setup(), sweeper.MUCH).sweepers == Setup().sweeps
+    assert far_burst(Setup(), sweeper.MAX_STARTS_BEFORE_HELPERS).sweepers == Setup().sweeps
 
 
 def test_start_execution_binds():

@@ -1,8 +1,8 @@
 """How late events are when there are very many of them: a simulation, not a measurement.
 
-    python tools/simulate.py                     the tables of docs/scale.md (half a minute)
-    python tools/simulate.py --events 100000 --interval 5 --sweeps 12 --lanes 32
-    python tools/simulate.py document            renew the tables in docs/scale.md
+    python -m tools.estimates.scale                     the tables of docs/scale.md (half a minute)
+    python -m tools.estimates.scale --events 100000 --interval 5 --sweeps 12 --lanes 32
+    python -m tools.estimates.scale document            renew the tables in docs/scale.md
 
 The rules are the project's own, read from its code, template and state machines. Quotas and latencies of AWS are in
 QUOTA and LATENCY. Times are seconds; 0 is the moment at which a burst is due.
@@ -16,22 +16,21 @@ import math
 import os
 import random
 import re
-import sys
 from bisect import bisect_left
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "functions"), str(ROOT / "tools")]
+ROOT = Path(__file__).resolve().parents[2]
 # The functions read their stack's names when they are imported; no name matters here.
 _NAMES = ("DELIVER_ARN", "PARKED_TABLE", "FAILURE_TOPIC_ARN", "UNDELIVERED_URL", "AWS_DEFAULT_REGION")
 for name in _NAMES:
     os.environ.setdefault(name, "us-east-1")
 os.environ.setdefault("HORIZON_SECONDS", "0")
 
-from cost import horizon_of, renew, template  # noqa: E402
 from scheduler import clients, event, parking, sweeper  # noqa: E402
+
+from tools.estimates.cost import horizon_of, renew, template  # noqa: E402
 
 DOCUMENT = ROOT / "docs/scale.md"
 
@@ -80,8 +79,10 @@ def _resource(name: str) -> dict:
     return template()["Resources"][name]["Properties"]
 
 
-PUBLISH, REPORT, OPERATOR, LOOK_UP = map(_retry_of, ("Publish", "ReportFailure", "ReportToOperator", "LookUpRevision"))
-SWEEPER_SECONDS = _resource("Sweeper")["Timeout"] - sweeper.SPARE_SECONDS
+PUBLISH, REPORT, OPERATOR, LOOK_UP = map(
+    _retry_of, ("Publish", "ReportToPublisher", "ReportToStackTopic", "LookUpRevision")
+)
+SWEEPER_SECONDS = _resource("Sweeper")["Timeout"] - sweeper.DEADLINE_MARGIN_SECONDS
 SWEEP_SECONDS = int(re.search(r"range\(0, (\d+)", _state("sweep", "SweepAtEveryTick")["Items"])[1]) + 1
 GENERATIONS = SWEEP_SECONDS // 60
 INGEST_BATCH = _resource("Ingest")["Events"]["Messages"]["Properties"]["BatchSize"]
@@ -98,8 +99,8 @@ class Setup:
     sweeps: int = GENERATIONS  # sweepers at a tick of the clock
     lanes: int = parking.LANES
     threads: int = sweeper.THREADS
-    batch: int = parking.BATCH
-    much: float = sweeper.MUCH  # starts after which a sweeper calls helpers
+    batch: int = parking.BATCH_SIZE
+    much: float = sweeper.MAX_STARTS_BEFORE_HELPERS  # starts after which a sweeper calls helpers
     starts: float = QUOTA["StartExecution"]
     reads: float = QUOTA["register reads"]
     publishes: float = PUBLISHES["us-east-1"]

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from consumers import Arrival, Consumer
-from local import LocalStack, LocalStackError
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from tools.local.consumers import Arrival, Consumer
+from tools.local.stack import LocalStack, LocalStackError
 
 ABSENT: Any = ...  # a field's value: the message goes without it
 MISSING_TOPIC = "no-such-topic"
@@ -34,14 +35,14 @@ SETTLING_SECONDS = 5
 FIRST_SWEEP = "the-first"
 WAKE_SECONDS = 60
 
-STYLES = {"delivered": "green", "reported": "magenta", "refused": "magenta", "cancelled": "cyan", "replaced": "cyan"}
+STYLES = {"delivered": "green", "reported": "magenta", "refused": "magenta", "canceled": "cyan", "replaced": "cyan"}
 
 
 @dataclass(frozen=True)
 class Scenario:
     """One published message and the end it must meet. The name is the payload, so it must be unique.
 
-    due: seconds from the start of the run. ends: "delivered", "cancelled", "replaced", "reported" (an event that was
+    due: seconds from the start of the run. ends: "delivered", "canceled", "replaced", "reported" (an event that was
     accepted, but could not be delivered) or "refused". target, failure_topic: topics of the run by name; made unless
     MISSING_TOPIC. fields: what the message has instead or besides; text: what is published instead of an event.
     cancel_after: seconds from the start of the run. error: what the report must say.
@@ -76,8 +77,8 @@ SCENARIOS = [
     ),
     Scenario("not JSON", 0, "refused", text="tomorrow at noon, please", error="the message is not JSON"),
     Scenario("no date", 0, "refused", fields={"date": ABSENT}, error="date is required"),
-    Scenario("cancelled, near", 11, "cancelled", cancel_after=3),
-    Scenario("cancelled, far", 28, "cancelled", cancel_after=3),
+    Scenario("canceled, near", 11, "canceled", cancel_after=3),
+    Scenario("canceled, far", 28, "canceled", cancel_after=3),
     Scenario("replaced", 9, "replaced", fields={"id": "order-4711"}),
     Scenario("its replacement", 12, fields={"id": "order-4711"}),
 ]
@@ -129,7 +130,7 @@ class Outcome:
 
     def state(self, now: datetime) -> str:
         """What is happening to it, in a few words."""
-        stopped = self.scenario.ends if self.scenario.ends in ("cancelled", "replaced") else None
+        stopped = self.scenario.ends if self.scenario.ends in ("canceled", "replaced") else None
         if self.reports:
             return self.scenario.ends if self.scenario.has_report else "reported"
         if self.deliveries:
@@ -227,7 +228,7 @@ class Run:
                 yield f"reported with another event: {json.dumps(report['event'])[:200]}"
         # An event taken out of its lane in time has no execution.
         status = {"reported": "FAILED", "refused": None}.get(scenario.ends, "SUCCEEDED")
-        if outcome.status != status and not (scenario.ends in ("cancelled", "replaced") and outcome.status is None):
+        if outcome.status != status and not (scenario.ends in ("canceled", "replaced") and outcome.status is None):
             yield f"its execution is {outcome.status} instead of {status}"
 
     def _at(self, seconds: float) -> datetime:

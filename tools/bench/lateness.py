@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tools.consumers import Arrival, Clients, Consumer
+from tools.local import Arrival, Clients, Consumer
 
 # The first events meet cold functions. They have to arrive, but are in no figure.
 WARM_UP_SECONDS = 5

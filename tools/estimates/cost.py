@@ -1,11 +1,11 @@
 """What Punctual costs: counted calls times published prices. Arithmetic, not a bill.
 
-    python tools/cost.py --events 1000000 --interval 10 --logs ALL --far-share 0.9
-    python tools/cost.py count      count again what the shipped code calls, into tools/calls.json
-    python tools/cost.py document   renew the tables in docs/cost.md
+    python -m tools.estimates.cost --events 1000000 --interval 10 --logs ALL --far-share 0.9
+    python -m tools.estimates.cost count      count again what the shipped code calls, into tools/estimates/calls.json
+    python -m tools.estimates.cost document   renew the tables in docs/cost.md
 
 `count` runs the shipped handlers and state machines against moto, in this process, and counts the calls, states and
-bytes of one event of each kind. `tools/prices.json` holds the prices. What neither can tell is in ASSUMED.
+bytes of one event of each kind. `tools/estimates/prices.json` holds the prices. What neither can tell is in ASSUMED.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import itertools
 import json
 import math
 import os
-import sys
 import time
 import uuid
 import warnings
@@ -29,8 +28,12 @@ from types import SimpleNamespace
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-CALLS, PRICES, DOCUMENT = ROOT / "tools/calls.json", ROOT / "tools/prices.json", ROOT / "docs/cost.md"
+ROOT = Path(__file__).resolve().parents[2]
+CALLS, PRICES, DOCUMENT = (
+    ROOT / "tools/estimates/calls.json",
+    ROOT / "tools/estimates/prices.json",
+    ROOT / "docs/cost.md",
+)
 DEFAULT_INTERVAL = 10
 INTERVALS = (5, 10, 20, 30, 60)
 MONTH_SECONDS = 30 * 24 * 3600
@@ -125,7 +128,6 @@ def count() -> dict:
         "PARKED_TABLE": "Parked",
         "REGISTER_TABLE": "Register",
     }
-    sys.path.insert(0, str(ROOT / "functions"))
     from moto import mock_aws
 
     settings = {"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}
@@ -251,7 +253,7 @@ class _Count:
 
     def _sweeps(self) -> dict:
         """A sweep that finds nothing, one that finds one event, and one that finds many."""
-        from scheduler.parking import BATCH, LANES
+        from scheduler.parking import BATCH_SIZE, LANES
 
         # The shipped Sweeper, but with nothing behind StartExecution, and told to look further ahead: its clock runs.
         shipped = self.sweeper.sweeper
@@ -268,7 +270,7 @@ class _Count:
             assert (swept["started"], swept["failed"]) == (events, 0), swept
             found[str(events)], logged[str(events)] = dict(self.calls), self._function_log(written.getvalue())
         self.sweeper.sweeper = shipped
-        return {"lanes": LANES, "batch": BATCH, "calls": found, "function_log_bytes": logged}
+        return {"lanes": LANES, "batch": BATCH_SIZE, "calls": found, "function_log_bytes": logged}
 
     def _sweep_execution(self) -> dict:
         """One execution of Sweep at the default interval: its ticks and what it logs."""
