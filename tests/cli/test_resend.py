@@ -1,64 +1,55 @@
-"""What could neither be delivered nor reported is sent again, and leaves the queue only when the input topic has it."""
+"""`punctual resend` publishes undelivered events again. An event leaves the queue only when the input topic has it."""
 
 import json
 
-import boto3
-import pytest
-from moto import mock_aws
 
-from punctual.resend import resend
-from tests.cloudformation import REGION
-
-
-@pytest.fixture
-def stack():
-    """An input topic with a queue behind it, and an Undelivered queue: their clients and names."""
-    with mock_aws():
-        sns, sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
-        topic = sns.create_topic(Name="input")["TopicArn"]
-        undelivered, behind = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("undelivered", "behind"))
-        arn = sqs.get_queue_attributes(QueueUrl=behind, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
-        yield sns, sqs, topic, undelivered, behind
-
-
-def bury(stack, event, **report) -> None:
-    _, sqs, _, undelivered, _ = stack
-    body = {"error": "not delivered: ...", "id": "order-4711", "event": event, **report}
-    sqs.send_message(QueueUrl=undelivered, MessageBody=json.dumps(body))
-
-
-def run(stack, topic: str | None = None) -> tuple[int, list[str], int]:
-    """How many stayed, what the input topic got, how many are left in the queue, hidden or not."""
-    sns, sqs, input_topic, undelivered, behind = stack
-    stayed = resend(sns, sqs, undelivered, topic or input_topic)
-    got = sqs.receive_message(QueueUrl=behind, MaxNumberOfMessages=10).get("Messages", [])
-    counts = sqs.get_queue_attributes(QueueUrl=undelivered, AttributeNames=["All"])["Attributes"]
-    left = int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
-    return stayed, [message["Body"] for message in got], left
-
-
-def test_an_event_is_published_again_under_the_id_it_had(stack):
-    """Or nobody could cancel it, nor tell its repeat."""
-    bury(stack, {"date": "2026-12-24T18:00:00Z", "payload": "ä"})
-    stayed, [sent], left = run(stack)
+def test_an_event_is_published_again_under_its_id(stack, punctual):
+    """Otherwise nobody could cancel it, or recognize its repeat."""
+    stack.add_undelivered({"date": "2026-12-24T18:00:00Z", "payload": "ä"})
+    result = punctual("resend")
+    assert (result.code, result.error) == (0, "")
+    assert result.output == "published again: order-4711 (not delivered: ...)\n"
+    [sent] = stack.received()
     assert json.loads(sent) == {"date": "2026-12-24T18:00:00Z", "payload": "ä", "id": "order-4711"}
-    assert (stayed, left) == (0, 0)
+    assert stack.left() == 0
 
 
-def test_a_message_that_is_no_event_is_published_as_it_was(stack):
+def test_a_message_that_is_not_an_event_is_published_unchanged(stack, punctual):
     for event in ("not JSON", {"cancel": "order-4711", "user": "me"}):
-        bury(stack, event)
-    _, sent, left = run(stack)
-    assert (set(sent), left) == ({"not JSON", '{"cancel":"order-4711","user":"me"}'}, 0)
+        stack.add_undelivered(event)
+    assert punctual("resend").code == 0
+    assert set(stack.received()) == {"not JSON", '{"cancel":"order-4711","user":"me"}'}
+    assert stack.left() == 0
 
 
-def test_what_the_topic_does_not_take_stays(stack):
-    bury(stack, {"payload": "x"})
-    assert run(stack, topic=f"{stack[2]}-gone") == (1, [], 1)
+def test_an_event_that_the_input_topic_refuses_stays(stack, punctual):
+    stack.add_undelivered({"payload": "x"})
+    stack.outputs["InputTopicArn"] += "-gone"
+    result = punctual("resend")
+    assert result.code == 1
+    assert result.output.startswith("kept, because it could not be published (An error occurred (NotFound)")
+    assert result.error == "punctual: kept in the queue: 1 (visible again 15 minutes after they were read)\n"
+    assert (stack.received(), stack.left()) == ([], 1)
 
 
-def test_the_beginning_of_an_event_is_no_event(stack):
-    """A report that was cut can't be sent again: it stays, for somebody to look at."""
-    bury(stack, '{"payload": "xxx', truncated=True)
-    assert run(stack) == (1, [], 1)
+def test_a_truncated_event_stays(stack, punctual):
+    """Its beginning cannot be published; somebody has to look at it."""
+    stack.add_undelivered('{"payload": "xxx', truncated=True)
+    result = punctual("resend")
+    assert (result.code, stack.received(), stack.left()) == (1, [], 1)
+    assert result.output.startswith("kept, because only the beginning of the event is here: order-4711")
+
+
+def test_a_message_that_is_not_a_failure_report_stays(stack, punctual):
+    for body in ("hello", "[]", "{}", '"text"'):
+        stack.send_to_undelivered(body)
+    stack.add_undelivered({"payload": "x"})
+    result = punctual("resend")
+    assert result.code == 1
+    assert result.output.count("kept, because it is not a failure report") == 4
+    assert (len(stack.received()), stack.left()) == (1, 4)
+
+
+def test_an_empty_queue_is_a_success(stack, punctual):
+    result = punctual("resend")
+    assert (result.code, result.output, result.error) == (0, "", "")

@@ -1,0 +1,97 @@
+"""Commands for the queues that keep what failed: `resend`."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+
+from punctual.stack import Stack
+
+# Longer than a run takes with the messages it has received: a message that stays is not received twice in one run.
+HIDDEN_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one message of the Undelivered queue: published again, unless there is a reason why not."""
+
+    event_id: str
+    error: str
+    kept_because: str | None = None
+
+
+@click.command("resend")
+@click.pass_obj
+def resend_command(stack: Stack) -> None:
+    """Publish the events in the Undelivered queue again.
+
+    Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
+    accepted it. A past date is delivered at once.
+    """
+    kept = 0
+    queue, topic = stack.output("UndeliveredUrl"), stack.output("InputTopicArn")
+    for attempt in resend(stack.client("sns"), stack.client("sqs"), queue, topic):
+        if attempt.kept_because:
+            kept += 1
+            click.echo(f"kept, {attempt.kept_because}: {attempt.event_id} ({attempt.error})")
+        else:
+            click.echo(f"published again: {attempt.event_id} ({attempt.error})")
+    if kept:
+        raise click.ClickException(
+            f"kept in the queue: {kept} (visible again {HIDDEN_SECONDS // 60} minutes after they were read)"
+        )
+
+
+def resend(sns: Any, sqs: Any, queue_url: str, topic: str) -> Iterator[Attempt]:
+    """Publish each failure report's event to `topic`, and delete it from the queue when SNS has accepted it.
+
+    Reads what was in the queue at the start: a report that arrives meanwhile is left for the next run. Raises
+    botocore's errors if the queue cannot be read.
+    """
+    for message in _messages(sqs, queue_url, sent_before=time.time()):
+        try:
+            report = json.loads(message["Body"])
+            event_id, error, text = str(report["id"]), str(report["error"]), _as_published(report)
+        except (ValueError, TypeError, KeyError):  # Somebody else wrote to the queue.
+            yield Attempt(message["MessageId"], "unknown", "because it is not a failure report")
+            continue
+        if report.get("truncated"):
+            yield Attempt(event_id, error, "because only the beginning of the event is here")
+            continue
+        try:
+            sns.publish(TopicArn=topic, Message=text)
+        except (ClientError, BotoCoreError) as refusal:
+            yield Attempt(event_id, error, f"because it could not be published ({refusal})")
+            continue
+        sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+        yield Attempt(event_id, error)
+
+
+def _messages(sqs: Any, queue_url: str, sent_before: float) -> Iterator[dict[str, Any]]:
+    """The queue's messages that were sent before that time (Unix seconds)."""
+    while True:
+        batch = sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=2,  # Long polling asks every server of the queue, so an empty answer means an empty queue.
+            VisibilityTimeout=HIDDEN_SECONDS,
+            MessageSystemAttributeNames=["SentTimestamp"],
+        ).get("Messages", [])
+        if not batch:
+            return
+        yield from (message for message in batch if int(message["Attributes"]["SentTimestamp"]) < sent_before * 1000)
+
+
+def _as_published(report: dict[str, Any]) -> str:
+    """The text of the message that a failure report is about."""
+    event = report["event"]
+    if isinstance(event, str):  # It was not JSON.
+        return event
+    if isinstance(event, dict) and "cancel" not in event:
+        # Without a name it would get a new id, which neither its publisher nor a deduplicating consumer knows.
+        event = {**event, "id": event.get("id", report["id"])}
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
