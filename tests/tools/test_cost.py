@@ -1,78 +1,88 @@
-"""The calculator: what it multiplies is what the shipped code calls, and the sums are right."""
+"""The cost estimate: it multiplies what the shipped code calls, and its sums are right."""
 
 import dataclasses
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tools.estimates import cost
+from tools.documents import with_marked
+from tools.estimates import cost, counting, pricing, template
+from tools.estimates.__main__ import estimates
+from tools.estimates.pricing import GB_HOUR, Line, Use
 
-CALLS, PRICES = json.loads(cost.CALLS.read_text()), json.loads(cost.PRICES.read_text())
+COUNTS, PRICES = counting.load(), pricing.load_prices()
 
 
-def month(**use) -> float:
-    return cost.total(cost.bill(cost.Use(**use), CALLS, PRICES))
+def bill(use: Use) -> list[Line]:
+    return pricing.bill(use, COUNTS, PRICES)
+
+
+def month(**use: Any) -> float:
+    return pricing.total(bill(Use(**use)))
 
 
 @pytest.fixture(scope="module")
-def fresh() -> dict:
-    """A count of the code as it is now; in a process of its own, because the functions make their clients on import."""
-    code = "import json; from tools.estimates import cost; print(json.dumps(cost.count()))"
-    run = subprocess.run([sys.executable, "-c", code], cwd=cost.ROOT, capture_output=True, text=True, timeout=120)
+def fresh() -> counting.Counts:
+    """A count of the code as it is now; in its own process, because the functions make their clients on import."""
+    code = "import json; from tools.estimates import counting; print(json.dumps(counting.count()))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=template.ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("kind", CALLS["events"])
-def test_the_counted_calls_are_those_of_the_code(fresh, kind):
-    """If not, the documents are out of date: `python -m tools.estimates.cost count`, then `python -m tools.estimates.cost document`."""
-    exact = ("ingest", "deliver", "states", "status")
-    counted, now = CALLS["events"][kind], fresh["events"][kind]
-    assert {name: counted.get(name) for name in exact} == {name: now.get(name) for name in exact}
+@pytest.mark.parametrize("kind", COUNTS["events"])
+def test_an_event_calls_what_was_counted(fresh, kind):
+    """If it does not: `python -m tools.estimates cost count`, then `python -m tools.estimates cost document`."""
+    counted, now = COUNTS["events"][kind], fresh["events"][kind]
+    for name in "ingest", "deliver", "states", "status":
+        assert counted.get(name) == now.get(name)
     for name in "item_bytes", "deliver_log_bytes":
         assert counted.get(name, 0) == pytest.approx(now.get(name, 0), rel=0.03)
 
 
-def test_the_counted_sweeps_are_those_of_the_code(fresh):
-    assert CALLS["sweep"]["calls"]["0"] == fresh["sweep"]["calls"]["0"]
-    assert CALLS["sweep"]["calls"]["1"] == fresh["sweep"]["calls"]["1"]
-    assert CALLS["sweep_execution"]["invocations"] == fresh["sweep_execution"]["invocations"]
+def test_a_sweep_calls_what_was_counted(fresh):
+    for found in "0", "1":
+        assert COUNTS["sweep"]["calls"][found] == fresh["sweep"]["calls"][found]
+    assert COUNTS["sweep_execution"]["invocations"] == fresh["sweep_execution"]["invocations"]
 
 
-def test_waiting_is_billed_by_the_tiers_of_express():
-    assert cost.usd(PRICES, "express_gb_hour", 1_000) == pytest.approx(60)
-    assert cost.usd(PRICES, "express_gb_hour", 6_000) == pytest.approx(60 + 120 + 16.42)
+def test_the_price_per_gb_hour_falls_in_tiers():
+    assert pricing.usd(PRICES, GB_HOUR, 1_000) == pytest.approx(60)
+    assert pricing.usd(PRICES, GB_HOUR, 6_000) == pytest.approx(60 + 120 + 16.42)
 
 
-def test_the_lines_of_a_price_in_tiers_add_up_to_the_whole():
-    lines = [line for line in cost.bill(cost.Use(5e8), CALLS, PRICES) if line.price == cost.GB_HOUR]
+def test_lines_with_a_price_in_tiers_add_up_to_the_price_of_their_sum():
+    lines = [line for line in bill(Use(5e8)) if line.price == GB_HOUR]
     assert len(lines) == 2
-    whole = cost.usd(PRICES, cost.GB_HOUR, sum(line.units for line in lines))
-    assert sum(line.usd for line in lines) == pytest.approx(whole)
+    together = pricing.usd(PRICES, GB_HOUR, sum(line.units for line in lines))
+    assert sum(line.usd for line in lines) == pytest.approx(together)
 
 
-def test_a_stack_without_events_pays_only_for_being_there():
-    lines = cost.bill(cost.Use(events=0), CALLS, PRICES)
-    assert all(line.idle for line in lines)
-    assert month(events=0) == pytest.approx(cost.total(lines, idle=True))
+def test_without_events_only_idle_lines_are_billed():
+    lines = bill(Use(events=0))
+    assert all(line.is_idle for line in lines)
+    assert month(events=0) == pytest.approx(pricing.total(lines, is_idle=True))
 
 
 @pytest.mark.parametrize(
     "cheaper",
     [
-        {"interval": 5},
+        {"interval_seconds": 5},
         {"logs": "ERROR"},
-        {"traced": False},
+        {"is_traced": False},
         {"far_share": 0.0},
         {"batch": 10},
         {"retention_days": 1},
     ],
     ids=str,
 )
-def test_each_lever_lowers_the_bill_of_a_million(cheaper):
-    assert month(**cheaper) < month()
+def test_each_lever_lowers_the_bill_of_a_million_events(cheaper):
+    dearest = {"interval_seconds": 10, "is_traced": True}
+    assert month(**dearest | cheaper) < month(**dearest)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +100,36 @@ def test_more_work_costs_more(dearer):
     assert month(**dearer) > month()
 
 
-def test_an_event_waits_between_the_horizon_and_an_interval_less():
-    use = cost.Use(interval=10)
-    assert use.waited_seconds == cost.horizon_of(10) - 5
-    assert dataclasses.replace(use, far_share=0.0).waited_seconds == cost.horizon_of(10) / 2
+def test_a_parked_event_waits_for_the_horizon_less_half_an_interval_on_average():
+    use = Use(interval_seconds=10)
+    assert use.waiting_seconds == template.horizon_seconds(10) - 5
 
 
-def test_every_price_says_where_it_is_from():
+def test_a_near_event_waits_for_half_the_horizon_on_average():
+    use = dataclasses.replace(Use(interval_seconds=10), far_share=0.0)
+    assert use.waiting_seconds == template.horizon_seconds(10) / 2
+
+
+def test_every_price_states_its_source_and_how_it_was_checked():
     for entry in PRICES["prices"].values():
         assert entry["source"].startswith("https://aws.amazon.com/")
         assert entry["seen"] in ("price list", "believed")
+
+
+def test_the_tables_in_the_document_are_current():
+    """If they are not: `python -m tools.estimates cost document`."""
+    document = cost.DOCUMENT.read_text()
+    for name, table in cost.tables(COUNTS, PRICES).items():
+        assert with_marked(document, name, table) == document
+
+
+def test_the_command_prices_the_month_that_it_is_asked_for():
+    run = CliRunner().invoke(estimates, ["cost", "--events", "0", "--logs", "ERROR"])
+    assert run.exit_code == 0
+    assert f"{month(events=0, logs='ERROR'):.2f}" in run.output
+
+
+def test_the_command_refuses_a_setting_that_the_template_does_not_have():
+    run = CliRunner().invoke(estimates, ["cost", "--interval", "7"])
+    assert run.exit_code == 2
+    assert "--interval" in run.output
