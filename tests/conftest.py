@@ -4,6 +4,7 @@ moto answers the real botocore clients. `Cloud` stands between the two: it count
 that AWS has, and makes each call atomic, which DynamoDB's conditions are and moto's are not.
 """
 
+import dataclasses
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ from moto import mock_aws
 from moto.backends import get_backend
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
+from scheduler.deadline import Deadline
 
 from tests.cloudformation import ACCOUNT, REGION, Template
 
@@ -163,7 +165,7 @@ class Cloud:
     def parked(self) -> list[dict[str, str]]:
         """The items of the Parked table, without leases, the earliest first."""
         items = [item for item in self._items("Parked") if not item["lane"].startswith("lease")]
-        return sorted(items, key=lambda item: item["due"])
+        return sorted(items, key=lambda item: item["sort_key"])
 
     def leases(self) -> list[dict[str, str]]:
         return [item for item in self._items("Parked") if item["lane"].startswith("lease")]
@@ -310,11 +312,18 @@ def take(message: Any, now: datetime, published_at: datetime | None = None, **sq
     return ingest.take(record(message, published_at or now, **sqs), now)
 
 
-def sweep(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) -> Any:
-    """Let a Sweeper sweep at a time; what it did."""
+def deadline(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) -> Deadline:
+    """The deadline of an invocation that begins then, with so many seconds left whenever it looks."""
+    return Deadline(now + timedelta(seconds=30), seconds_left)
+
+
+def sweep(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0, **changes: Any) -> Any:
+    """Let a Sweeper sweep at a time; what it did. `changes` are to the shipped Sweeper or to this sweep."""
     from scheduler.sweeper import sweeper
 
-    return sweeper.sweep(now, str(uuid.uuid4()), seconds_left)
+    is_helper = changes.pop("is_helper", False)
+    changed = dataclasses.replace(sweeper, **changes)
+    return changed.sweep(now, str(uuid.uuid4()), deadline(now, seconds_left), is_helper=is_helper)
 
 
 def wanted(cloud: Cloud, start: Start) -> bool:

@@ -1,4 +1,4 @@
-"""Clients of AWS that try again, and that give up while the function still has time to say so."""
+"""AWS clients that retry, and that give up while the function can still say so."""
 
 from functools import cache
 from typing import Any
@@ -10,20 +10,23 @@ from botocore.session import get_session
 # One session for all clients of a function: it reads botocore's data files once.
 _session = get_session()
 
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 1, 3, 3
+
 
 @cache
 def client(service: str, connections: int = 10) -> Any:
     """The client for `service`, which `connections` threads may share.
 
-    Four attempts with backoff and jitter (botocore's standard mode: throttling, 5xx, connections), each of 4 seconds at
-    the most: 23 seconds in all, less than any function here has that uses it.
+    A call makes 3 attempts of at most 4 seconds with backoff and jitter between them (botocore's standard mode:
+    throttling, 5xx, connections), so at most 15 seconds. Whatever fails for longer is retried by the queue or by the
+    next sweep.
     """
     return _session.create_client(
         service,
         config=Config(
-            connect_timeout=1,
-            read_timeout=3,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
             max_pool_connections=connections,
-            retries={"mode": "standard", "total_max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         ),
     )

@@ -1,19 +1,21 @@
-"""The Deliver state machine."""
+"""The Deliver state machine: starting its executions."""
 
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-# What StartExecution says of this one input and would say of it for ever. Everything else, a missing state machine
-# or permission included, is the stack's trouble and not the event's: it will be tried again.
+# StartExecution's answers that concern this one input and would be the same at every attempt. Everything else, a
+# missing state machine or permission included, is a fault of the stack and not of the event: it is retried.
 _PERMANENT = {"InvalidExecutionInput", "InvalidName", "ValidationException"}
 
 
 class PermanentStartError(Exception):
-    """Step Functions refuses this execution for good. The text is its reason."""
+    """Step Functions refuses this execution at every attempt. The text is its reason."""
 
 
 class DeliverWorkflow:
+    """Deliver, in which each event has an execution."""
+
     def __init__(self, client: Any, arn: str):
         self._client, self._arn = client, arn
 
@@ -27,7 +29,7 @@ class DeliverWorkflow:
         except ClientError as error:
             match error.response["Error"]["Code"]:
                 case "ExecutionAlreadyExists":
-                    pass  # Said by Standard workflows and by emulators, after a retry whose first answer was lost.
+                    pass  # From Standard workflows and emulators, at a retry whose first answer was lost.
                 case code if code in _PERMANENT:
                     raise PermanentStartError(f"{code}: {error.response['Error'].get('Message', '')}") from error
                 case _:

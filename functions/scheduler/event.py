@@ -1,4 +1,4 @@
-"""What an input message means: the message format, and the rules of time.
+"""What a message of the input topic means: the message format.
 
 Pure: no AWS, no clock. `parse` turns the text of one SNS message into an `Event` or a `Cancel`, or raises `Refused`
 with one readable sentence. Everything that can be wrong with an event is found here, so that nothing behind this
@@ -8,50 +8,46 @@ module has to check again.
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any, cast
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
-# SNS Publish, StartExecution and every state of a workflow take 256 KiB. A failure report carries the event and the
-# reason, so 4 KiB stay free for the reason: whatever can be scheduled can be reported.
-MESSAGE_BYTES = 256 * 1024
-INPUT_BYTES = MESSAGE_BYTES - 4 * 1024
-
-# SNS drops a message with more than 10 attributes, without a word, where a queue is subscribed with raw delivery
-# (docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html). Two of the ten are ours.
-ID_ATTRIBUTE, DATE_ATTRIBUTE = "scheduler-id", "scheduler-date"
-PUBLISHERS_ATTRIBUTES = 10 - 2
-
-# A Wait state truncates to whole seconds. For a date with a fraction the workflow wakes at least this long before it is
-# due and a function sleeps the rest: time enough for that function's cold start.
-HOLD_LEAD = timedelta(seconds=0.5)
-# At least this long before it is due, and less than a second more, an event asks whether it is still wanted: at a whole
-# second, too. Publishers are promised two seconds: the rest is for a cancel's way through topic, queue and Ingest.
-CUTOFF_LEAD = timedelta(seconds=0.5)
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CALENDAR_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-
-# datetime.fromisoformat takes any character between date and time, cuts a fraction after six digits, and reads 18.5,
-# which is half past six, as half a second past. So a fraction follows seconds, here.
-_CLOCK = r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}([.,](?P<fraction>[0-9]+))?)?)?"
-ISO_8601 = re.compile(rf"[0-9W-]{{7,10}}([T ]{_CLOCK}(Z|[+-][0-9]{{2}}(:?[0-5][0-9])?)?)?")
-NOT_ISO_8601 = "must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z"
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-TOPIC_ARN = re.compile(r"arn:(aws[a-z-]*):sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
-# docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html: name
-ATTRIBUTE_NAME = re.compile(r"(?i:(?!aws\.|amazon\.))(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
-# docs.aws.amazon.com/sns/latest/api/API_Publish.html: Subject, MessageGroupId
-SUBJECT = re.compile(r"[!-~][ -~]{0,98}")
-GROUP_ID = re.compile(r"[!-~]{1,128}")
+from scheduler.lanes import lane_of
+from scheduler.limits import (
+    ATTRIBUTE_NAME,
+    DATE_ATTRIBUTE,
+    GROUP_ID,
+    ID,
+    ID_ATTRIBUTE,
+    INPUT_BYTES,
+    MAX_NESTING,
+    MAX_PUBLISHER_ATTRIBUTES,
+    SUBJECT,
+    TOPIC_ARN,
+    as_json,
+    nesting,
+    unprintable_character,
+    unsendable_character,
+)
+from scheduler.times import EventTimes, after, instant, parse_date, parse_delay, zone
 
 
 @dataclass(frozen=True)
 class Rules:
     """What one stack accepts, beyond the format: its own input topic is no target, which topics may be published to
-    (ARN patterns with `*` and `?`, as in IAM), and whether an event must say whom to contact."""
+    (ARN patterns with `*` and `?`, as in IAM), and whether an event must name a user."""
 
     input_topic: str
     allowed_topics: tuple[str, ...]
@@ -60,7 +56,7 @@ class Rules:
     def objection_to(self, topic: str) -> str | None:
         """Why this stack can't publish to the topic with this ARN, as the end of a sentence; None if it can."""
         match, own = TOPIC_ARN.fullmatch(topic), TOPIC_ARN.fullmatch(self.input_topic)
-        if not match:
+        if not match or not own:
             return "must be the ARN of an SNS topic"
         if match.group(1, 2) != own.group(1, 2):
             return f"must be a topic of this Region ({own[2]}): SNS does not publish across Regions"
@@ -72,8 +68,9 @@ class Rules:
 
 
 class Refused(Exception):
-    """An input message that is not an event. `error` is one readable sentence, `event` the message as received (the
-    JSON value, or the text if it is none), `id` what to call it, `failure_topic` its own one if that can be used."""
+    """A message that is not an event. `error` is one readable sentence, `event` the message as received (the JSON
+    value, or the text if it is not JSON), `id` the id to report it under, `failure_topic` its own one if that can be
+    used."""
 
     def __init__(self, error: str, event: Any, id: str, failure_topic: str | None = None):
         super().__init__(error)
@@ -83,7 +80,7 @@ class Refused(Exception):
 @dataclass(frozen=True)
 class Event:
     """An accepted event. `revision` is the SNS MessageId of the message it came in, `id` the publisher's name for it or
-    else the revision, `due` a time in UTC, `input` the JSON input of its Deliver workflow."""
+    else the revision, `due` a time in UTC, `input` the JSON input of its execution of Deliver."""
 
     id: str
     revision: str
@@ -92,37 +89,47 @@ class Event:
 
     @property
     def is_named(self) -> bool:
+        """Whether the publisher gave the event an id."""
         return self.id != self.revision
 
     @property
     def execution_name(self) -> str:
-        """What the console finds the execution by: the id, and for a named event the start of its revision. At most 80
-        of `[0-9A-Za-z_-]`, which is what StartExecution takes when CloudWatch Logs are on."""
+        """The name to find the execution by in the console: the id, and for a named event the start of its revision.
+
+        At most 80 of `[0-9A-Za-z_-]`, which is what StartExecution takes when CloudWatch Logs are on. Deliver makes the
+        same name, with the number of the attempt, for an event that it parks again."""
         return f"{self.id}-{self.revision[:8]}" if self.is_named else self.id
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """The publisher's word that the event called `id` is no longer wanted."""
+    """A publisher's request not to deliver the event with this id."""
 
     id: str
     revision: str
 
 
-def parse(text: str, message_id: str, rules: Rules) -> Event | Cancel:
-    """Read one message of the input topic: its text and its SNS MessageId. Raises `Refused` if it is neither an event
-    nor a cancel."""
+def parse(text: str, message_id: str, accepted_at: datetime, rules: Rules) -> Event | Cancel:
+    """Read one message of the input topic: its text, its SNS MessageId, and when SNS accepted it (UTC), from which a
+    `delay` counts. Raises `Refused` if it is neither an event nor a cancel."""
+    too_deep = Refused(f"the message is nested deeper than {MAX_NESTING} levels", text, message_id)
     try:
         message = json.loads(text, parse_float=_finite, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise too_deep from None
+    except _TooLarge as number:
+        raise Refused(f"the message contains a number that is too large: {number}", text, message_id) from None
+    except ValueError:
         raise Refused("the message is not JSON", text, message_id) from None
+    if nesting(message) > MAX_NESTING:
+        raise too_deep
     if not isinstance(message, dict):
         raise Refused("the message is not a JSON object", message, message_id)
-    model = _CancelMessage if "cancel" in message else _EventMessage
     try:
-        _require_utf_8(message)
-        fields = model.model_validate(message, context=rules)
-        return fields.to_cancel(message_id) if "cancel" in message else fields.to_event(message, message_id)
+        _require_sendable(message)
+        if "cancel" in message:
+            return _CancelMessage.model_validate(message, context=rules).to_cancel(message_id)
+        return _EventMessage.model_validate(message, context=rules).to_event(message, message_id, accepted_at)
     except ValidationError as invalid:
         error = _most_telling_error(invalid)
     except ValueError as unfit:
@@ -130,47 +137,26 @@ def parse(text: str, message_id: str, rules: Rules) -> Event | Cancel:
     raise Refused(error, message, _id_of(message) or message_id, _failure_topic_of(message, rules))
 
 
-def instant(moment: datetime) -> str:
-    """A time in UTC as ISO 8601: in whole seconds, the only form that a Wait state honours, or else in microseconds."""
-    return moment.replace(tzinfo=None).isoformat() + "Z"
-
-
-def as_json(value: Any) -> str:
-    """Compact JSON. Text stays UTF-8, which is how AWS counts it, unless it can't be encoded: then it is escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(value, separators=(",", ":"))
-    return text
-
-
 # --- The two kinds of message -----------------------------------------------------------------------------------------
 # A validator's ValueError is the end of a sentence that begins with the field's name.
 
 
-def _date(text: str) -> datetime:
-    match = ISO_8601.fullmatch(text)
-    if not match:
-        raise ValueError(NOT_ISO_8601)
-    if len(match["fraction"] or "") > 6:
-        raise ValueError("must not be finer than a microsecond")
-    try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except ValueError as impossible:
-        if "isoformat" in str(impossible):  # the shape is wrong; otherwise such as "month must be in 1..12"
-            raise ValueError(NOT_ISO_8601) from None
-        raise ValueError(f"is not a date that exists: {str(impossible).split(',')[0]}") from None
-    except OverflowError:
-        moment = None
-    if moment is None or moment > CALENDAR_END:
-        raise ValueError("must be in the years 1 to 9999, in UTC")
-    return moment
+def _zone(name: object) -> ZoneInfo:
+    return zone(_text(name))
+
+
+def _date(text: object, info: ValidationInfo) -> datetime:
+    return parse_date(_text(text), info.data.get("timezone"))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    return value
 
 
 def _topic(arn: str, info: ValidationInfo) -> str:
-    if objection := info.context.objection_to(arn):
+    if objection := cast(Rules, info.context).objection_to(arn):
         raise ValueError(objection)
     return arn
 
@@ -181,7 +167,13 @@ def _standard(arn: str) -> str:
     return arn
 
 
-def _matching(pattern: re.Pattern, otherwise: str) -> AfterValidator:
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def _matching(pattern: re.Pattern[str], otherwise: str) -> AfterValidator:
     def check(text: str) -> str:
         if not pattern.fullmatch(text):
             raise ValueError(otherwise)
@@ -191,15 +183,19 @@ def _matching(pattern: re.Pattern, otherwise: str) -> AfterValidator:
 
 
 def _attributes(attributes: dict[str, str]) -> dict[str, str]:
-    if len(attributes) > PUBLISHERS_ATTRIBUTES:
-        raise ValueError(f"must not be more than {PUBLISHERS_ATTRIBUTES}: SNS takes 10, and 2 are the scheduler's own")
+    if len(attributes) > MAX_PUBLISHER_ATTRIBUTES:
+        raise ValueError(
+            f"must not be more than {MAX_PUBLISHER_ATTRIBUTES}: SNS takes 10, and 2 are the scheduler's own"
+        )
     for name, value in attributes.items():
         if name in (ID_ATTRIBUTE, DATE_ATTRIBUTE):
             raise ValueError(f"must not contain {name}, which is the scheduler's own")
         if not ATTRIBUTE_NAME.fullmatch(name):
-            raise ValueError(f"must have names that SNS takes, unlike '{_shown(name)}'")
+            raise ValueError(f"must have names that SNS and SQS accept, unlike '{_shown(name)}'")
         if not value:
             raise ValueError(f"must not be empty, unlike '{_shown(name)}'")
+        if character := unprintable_character(value):
+            raise ValueError(f"must be printable: '{_shown(name)}' contains {character}")
     return attributes
 
 
@@ -217,64 +213,84 @@ class _CancelMessage(BaseModel):
 
 
 class _EventMessage(BaseModel):
-    # The order is that in which problems are told. A default of None is not a valid value: null is not "absent".
+    # In the order in which problems are reported. An optional field is left out, never null: null is refused.
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    date: Annotated[str, AfterValidator(_date)]
-    payload: str
+    timezone: Annotated[ZoneInfo | None, BeforeValidator(_zone)] = None
+    date: Annotated[datetime | None, BeforeValidator(_date)] = None
+    delay: Annotated[timedelta | None, BeforeValidator(parse_delay)] = None
+    payload: Annotated[str, AfterValidator(_not_empty)]
     target: _Topic
-    user: str = None
-    failure_topic: Annotated[_Topic, AfterValidator(_standard)] = None
-    id: _Id = None
+    user: str = ""
+    failure_topic: Annotated[_Topic, AfterValidator(_standard)] = ""
+    id: _Id = ""
     subject: Annotated[
         str, _matching(SUBJECT, "must be less than 100 printable ASCII characters, and not begin with a space")
-    ] = None
-    attributes: Annotated[dict[str, str], AfterValidator(_attributes)] = None
+    ] = ""
+    attributes: Annotated[dict[str, str], AfterValidator(_attributes)] = {}
     message_group_id: Annotated[
         str, _matching(GROUP_ID, "must be 1 to 128 letters, digits and punctuation marks of ASCII")
-    ] = None
+    ] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_date(cls, message: dict[str, Any]) -> dict[str, Any]:
+        if not {"date", "delay"} & message.keys():
+            raise ValueError("date is required")
+        return message
+
+    @model_validator(mode="after")
+    def _has_one_date(self) -> "_EventMessage":
+        if self.delay is not None and self.date:
+            raise ValueError("delay must not stand beside date")
+        if self.delay is not None and self.timezone:
+            raise ValueError("timezone must not stand beside delay")
+        return self
 
     @model_validator(mode="after")
     def _names_a_user(self, info: ValidationInfo) -> "_EventMessage":
-        if self.user is None and info.context.user_required:
+        if not self.user and cast(Rules, info.context).user_required:
             raise ValueError("user is required")
         return self
 
-    def to_event(self, message: dict, message_id: str) -> Event:
-        """The event, with its workflow's input. `date` was made a time by its validator."""
-        id, due = self.id or message_id, self.date
-        # Long-past dates would underflow below; any past date is as late as any other.
-        at = max(due, EPOCH)
+    def to_event(self, message: dict[str, Any], message_id: str, accepted_at: datetime) -> Event:
+        """The event, with the input of its execution. `message` is what was received."""
+        try:
+            due = self.date or after(accepted_at, cast(timedelta, self.delay))
+        except ValueError as beyond:
+            raise ValueError(f"delay {beyond}") from None
+        id, times = self.id or message_id, EventTimes(due)
         input = {
             "id": id,
             "revision": message_id,
-            "due": instant(due),
-            "cutoff_at": instant(_floor(at - CUTOFF_LEAD)),
-            "due_rounded_up_at": instant(_ceil(at)),
-            "publish": self._publish_arguments(id, message_id),
+            "lane": lane_of(id),
+            "due_ms": times.due_ms,
+            "cutoff_at": instant(times.cutoff_at),
+            "due_rounded_up_at": instant(times.due_rounded_up_at),
+            "publish": self._publish_arguments(id, message_id, due),
             # The payload travels once: a failure report puts it back.
             "event": {name: value for name, value in message.items() if name != "payload"},
         }
-        if at.microsecond:
-            input["wake_at"] = instant(_floor(at - HOLD_LEAD))
+        if times.wake_at:
+            input["wake_at"] = instant(times.wake_at)
         text = as_json(input)
         if (size := len(text.encode())) > INPUT_BYTES:
             raise ValueError(f"payload is too large: with its envelope {size} bytes, of which {INPUT_BYTES} would fit")
         return Event(id, message_id, due, text)
 
-    def _publish_arguments(self, id: str, message_id: str) -> dict:
+    def _publish_arguments(self, id: str, message_id: str, due: datetime) -> dict[str, Any]:
         """The arguments of SNS Publish, ready to use."""
-        attributes = {**(self.attributes or {}), ID_ATTRIBUTE: id, DATE_ATTRIBUTE: instant(self.date)}
-        arguments = {
+        attributes = {**self.attributes, ID_ATTRIBUTE: id, DATE_ATTRIBUTE: instant(due)}
+        arguments: dict[str, Any] = {
             "TopicArn": self.target,
             "Message": self.payload,
             "MessageAttributes": {
                 name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
             },
         }
-        if self.subject is not None:
+        if self.subject:
             arguments["Subject"] = self.subject
-        if self.message_group_id is not None:
+        if self.message_group_id:
             arguments["MessageGroupId"] = self.message_group_id
         if self.target.endswith(".fifo"):
             arguments.setdefault("MessageGroupId", id)
@@ -289,14 +305,14 @@ class _EventMessage(BaseModel):
 def _most_telling_error(invalid: ValidationError) -> str:
     """One sentence for the first problem: what is missing, then what is wrong, then what is unknown."""
     errors = invalid.errors(include_url=False, include_input=False)
-    errors.sort(key=lambda error: error["type"] != "missing")  # sort is stable: otherwise in the order of the fields
+    errors.sort(key=lambda error: error["type"] != "missing")  # Stable: otherwise in the order of the fields.
     error = errors[0]
     field = ".".join(_shown(str(part)) for part in error["loc"] if part != "[key]")
     match error["type"]:
         case "missing":
             return f"{field} is required"
         case "extra_forbidden":
-            unknown = [_shown(error["loc"][0]) for error in errors if error["type"] == "extra_forbidden"]
+            unknown = [_shown(str(error["loc"][0])) for error in errors if error["type"] == "extra_forbidden"]
             told = ", ".join(unknown[:5]) + (", ..." if unknown[5:] else "")
             return f"cancel must stand alone, without {told}" if invalid.title == "cancel" else f"unknown field: {told}"
         case "string_type":
@@ -308,35 +324,52 @@ def _most_telling_error(invalid: ValidationError) -> str:
     return f"{field}: {error['msg']}"
 
 
-def _require_utf_8(message: dict) -> None:
-    """JSON can escape half a surrogate pair, which no encoding can carry on."""
-    for field, value in message.items():
-        try:
-            json.dumps([field, value], ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{_shown(field)} can't be encoded as UTF-8") from None
+def _require_sendable(message: dict[str, Any]) -> None:
+    """SQS refuses some characters, and whoever is subscribed with a queue would silently get nothing. What is not
+    published travels in failure reports."""
+    for name, value in message.items():
+        for text in (name, *_texts_in(value)):
+            if character := unsendable_character(text):
+                raise ValueError(f"{_shown(name)} contains {character}, a character that SQS does not accept")
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, names included."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for name, inner in value.items():
+                yield name
+                yield from _texts_in(inner)
+        case list():
+            for inner in value:
+                yield from _texts_in(inner)
 
 
 def _shown(name: str) -> str:
-    """A publisher's word, fit for one line of any log."""
+    """A publisher's text, fit for one line of any log."""
     return name.encode("unicode_escape").decode()[:64]
 
 
-def _id_of(message: dict) -> str | None:
+def _id_of(message: dict[str, Any]) -> str | None:
     id = message.get("id")
     return id if isinstance(id, str) and ID.fullmatch(id) else None
 
 
-def _failure_topic_of(message: dict, rules: Rules) -> str | None:
+def _failure_topic_of(message: dict[str, Any], rules: Rules) -> str | None:
     topic = message.get("failure_topic")
     usable = isinstance(topic, str) and not rules.objection_to(topic) and not topic.endswith(".fifo")
     return topic if usable else None
 
 
+class _TooLarge(ValueError):
+    """A number such as 1e999, which is infinite in Python and would be `Infinity` in the report: that is not JSON."""
+
+
 def _finite(text: str) -> float:
-    """1e999 is infinite to Python, and would stand as `Infinity` in the report, which is no JSON."""
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is too large")
+        raise _TooLarge(text[:32])
     return number
 
 
@@ -346,11 +379,3 @@ def _refuse_constant(name: str) -> None:
 
 def _as_regex(pattern: str) -> str:
     return re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-
-
-def _floor(moment: datetime) -> datetime:
-    return moment.replace(microsecond=0)
-
-
-def _ceil(moment: datetime) -> datetime:
-    return _floor(moment) + timedelta(seconds=1) if moment.microsecond else moment

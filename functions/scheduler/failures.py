@@ -1,25 +1,30 @@
-"""Failure reports: to the event's own failure topic, else the stack's, else into the Undelivered queue."""
+"""Failure reports: to the event's own failure topic, else to the stack's, else to the Undelivered queue."""
 
 from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scheduler.event import MESSAGE_BYTES, as_json
+from scheduler.limits import MESSAGE_BYTES, as_json
 
-# Of an event that is too large to be reported whole; a character takes 6 bytes at the most.
-EXCERPT_CHARACTERS = 32 * 1024
+# Of an event that is too large to be reported whole: a character takes at most 12 bytes, escaped twice.
+EXCERPT_CHARACTERS = 20 * 1024
+
+# SNS's errors of status 4xx that say nothing of the topic or the message (botocore's service model of SNS, Publish).
+_TRANSIENT = {"KMSThrottling", "InvalidSecurity"}
 
 
 class Failures:
+    """Tells the publisher, or else the operator, that an event will not be delivered."""
+
     def __init__(self, client: Callable[[str], Any], topic: str, undelivered_url: str):
         """`client` makes a client of a service: when there is a failure, and not in every cold start."""
         self._client, self._topic, self._undelivered_url = client, topic, undelivered_url
 
     def report(self, error: str, id: str, event: Any, failure_topic: str | None) -> None:
-        """Tell the publisher, or else the operator, that an event will not be delivered, and why.
+        """Report an event and the reason.
 
-        Raises botocore's errors if nobody could be told for a reason that may pass.
+        Raises botocore's errors if no report could be sent for a reason that may pass: the caller retries.
         """
         body = as_json({"error": error, "id": id, "event": event})
         if len(body.encode()) > MESSAGE_BYTES:
@@ -30,12 +35,13 @@ class Failures:
                 self._client("sns").publish(TopicArn=topic, Message=body)
                 return
             except ClientError as refusal:
-                if _is_transient(refusal):
+                if is_transient(refusal):
                     raise
         self._client("sqs").send_message(QueueUrl=self._undelivered_url, MessageBody=body)
 
 
-def _is_transient(error: ClientError) -> bool:
-    """Throttling and faults of SNS; not what it says of a topic that is gone or closed to us."""
+def is_transient(error: ClientError) -> bool:
+    """Whether SNS may accept the same message later: throttling and faults, not a topic that is gone or forbidden."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    return status >= 500 or status == 429 or "Throttl" in error.response["Error"]["Code"]
+    code = error.response["Error"]["Code"]
+    return status >= 500 or status == 429 or "Throttl" in code or code in _TRANSIENT

@@ -1,8 +1,9 @@
-"""Function: messages of the input topic in; each one started, parked, registered, or reported."""
+"""Function: receives the messages of the input topic; each one is started, parked, registered, or reported."""
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,15 +14,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler import register
 from scheduler.clients import client
+from scheduler.deadline import Deadline
 from scheduler.deliver import DeliverWorkflow, PermanentStartError
 from scheduler.event import Cancel, Event, Refused, Rules, parse
 from scheduler.failures import Failures
-from scheduler.parking import Parking, sort_key
+from scheduler.lanes import sort_key
+from scheduler.parking import Parking
 from scheduler.register import Register, Superseded
 
-# A failed message comes back after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and at the latest
-# after this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
+# A failed message becomes visible again after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and after
+# at most this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
 MAX_RETRY_DELAY_SECONDS = 600
+# When this little of the invocation's time is left, it answers: a batch that Lambda had to end would be retried whole,
+# with all that was started in it. The first part of the margin makes unfinished messages visible again soon.
+ANSWER_MARGIN_SECONDS, VISIBILITY_MARGIN_SECONDS = 5, 2
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")
@@ -29,16 +35,19 @@ metrics = Metrics(namespace="Punctual")
 
 @dataclass(frozen=True)
 class Notification:
-    """One message of the input topic. `version` orders publications: by the time SNS gave, then the time at which the
-    queue took it, then the MessageId, so that no two are equal."""
+    """One message of the input topic, and when SNS accepted it (UTC). `publication_order` sorts as publications do: by
+    that time, then the time at which the queue got the message, then the MessageId, so that no two are equal."""
 
     text: str
     message_id: str
-    version: str
+    accepted_at: datetime
+    publication_order: str
 
 
 @dataclass(frozen=True)
 class Ingest:
+    """Decides what becomes of a message, and does it."""
+
     rules: Rules
     horizon: timedelta
     workflow: DeliverWorkflow
@@ -46,56 +55,62 @@ class Ingest:
     register: Register
     failures: Failures
 
-    def take(self, record: dict, now: datetime) -> str:
-        """Take one record of the input queue to its end. Returns what became of it: Started, Parked, Canceled,
-        Superseded or Refused. Raises botocore's errors if it has to come back."""
+    def take(self, record: dict[str, Any], now: datetime) -> str:
+        """Process one record of the input queue. Returns what became of it: Started, Parked, Canceled, Superseded or
+        Refused. Raises botocore's errors if it has to be retried."""
         notification = read(record)
         try:
-            request = parse(notification.text, notification.message_id, self.rules)
-            act = self._cancel if isinstance(request, Cancel) else self._schedule
-            return act(request, notification, now)
+            request = parse(notification.text, notification.message_id, notification.accepted_at, self.rules)
+            if isinstance(request, Cancel):
+                return self._cancel(request, notification, now)
+            return self._schedule(request, notification, now)
         except Superseded:
             return "Superseded"
         except Refused as refused:
-            logger.info("refused", extra={"event_id": refused.id, "error": refused.error})
             self.failures.report(refused.error, refused.id, refused.event, refused.failure_topic)
             return "Refused"
 
     def _cancel(self, cancel: Cancel, notification: Notification, now: datetime) -> str:
-        former = self.register.claim(cancel.id, cancel.revision, notification.version, now)
+        former = self.register.claim(cancel.id, cancel.revision, notification.publication_order, now)
         if former:
             self.parking.remove(cancel.id, former)
         return "Canceled"
 
     def _schedule(self, event: Event, notification: Notification, now: datetime) -> str:
-        near = event.due - now <= self.horizon
-        key = None if near else sort_key(event.due, event.revision)
+        is_near = event.due - now <= self.horizon
+        key = None if is_near else sort_key(event.due, event.revision)
         if event.is_named or event.due - now > register.UNREGISTERED_LIMIT:
-            former = self.register.claim(event.id, event.revision, notification.version, now, event.due, key)
+            # Before the start, not after it: a repeated message whose event was canceled meanwhile must not be started.
+            order = notification.publication_order
+            former = self.register.claim(event.id, event.revision, order, now, event.due, key)
             if former:
                 self.parking.remove(event.id, former)
-        if not near:
+        if not is_near:
             self.parking.park(event)
             return "Parked"
         try:
             self.workflow.start(event.execution_name, event.input)
         except PermanentStartError as refusal:
             message = json.loads(notification.text)
-            raise Refused(f"Step Functions does not take this event: {refusal}", message, event.id) from refusal
+            error = f"Step Functions does not accept this event: {refusal}"
+            if event.is_named:
+                error += " (an earlier event with this id, which it had replaced, is not delivered either)"
+            raise Refused(error, message, event.id, message.get("failure_topic")) from refusal
         return "Started"
 
 
-def read(record: dict) -> Notification:
-    """The SNS notification in a record of the queue. What is no notification, because somebody wrote to the queue
-    itself, is taken as the message, under its SQS message id."""
+def read(record: dict[str, Any]) -> Notification:
+    """The SNS notification in a record of the queue. A body that is not a notification, because somebody wrote to the
+    queue itself, is taken as the message, under its SQS message id."""
     sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
     try:
         body = json.loads(record["body"])
         text, message_id = str(body["Message"]), str(body["MessageId"])
-        published_at = datetime.fromisoformat(body["Timestamp"]).timestamp()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        text, message_id, published_at = record["body"], record["messageId"], sent_at
-    return Notification(text, message_id, f"{published_at:018.6f} {sent_at:018.6f} {message_id}")
+        accepted_at = datetime.fromisoformat(body["Timestamp"]).astimezone(UTC)
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        text, message_id, accepted_at = record["body"], record["messageId"], datetime.fromtimestamp(sent_at, UTC)
+    order = f"{accepted_at.timestamp():018.6f} {sent_at:018.6f} {message_id}"
+    return Notification(text, message_id, accepted_at, order)
 
 
 def _from_environment() -> Ingest:
@@ -116,32 +131,50 @@ def _from_environment() -> Ingest:
 
 
 ingest = _from_environment()
-# A batch has at most ten messages; side by side they take as long as one.
-threads = ThreadPoolExecutor(max_workers=10)
 
 
 @logger.inject_lambda_context
 @metrics.log_metrics
-def handler(event: dict, context: Any) -> dict:
-    """Lambda's entry. Takes a batch of SQS records, returns the ones that have to come back."""
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda's entry. Processes a batch of SQS records; returns the ones that have to be retried."""
+    now = datetime.now(UTC)
+    deadline, records = Deadline.of_invocation(context, now), event["Records"]
+    outcomes = _side_by_side(lambda record: _take(record, now), records, deadline.seconds_until(ANSWER_MARGIN_SECONDS))
+    unfinished = [record for record, outcome in zip(records, outcomes, strict=True) if outcome is None]
+    if unfinished:
+        logger.error("not finished in time, will be retried", extra={"messages": len(unfinished)})
+        _side_by_side(_retry_soon, unfinished, deadline.seconds_until(VISIBILITY_MARGIN_SECONDS))
     failed = []
-    for record, outcome in zip(event["Records"], threads.map(_take, event["Records"]), strict=True):
-        metrics.add_metric(name=outcome, unit=MetricUnit.Count, value=1)
-        if outcome == "Failed":
+    for record, outcome in zip(records, outcomes, strict=True):
+        metrics.add_metric(name=outcome or "Failed", unit=MetricUnit.Count, value=1)
+        if outcome in (None, "Failed"):
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
 
 
-def _take(record: dict) -> str:
+def _side_by_side[Item, Outcome](
+    act: Callable[[Item], Outcome], items: Sequence[Item], seconds: float
+) -> list[Outcome | None]:
+    """The outcome of each, or None where it took more than so many seconds. An act that goes on after that is harmless:
+    everything that Ingest does may be done twice."""
+    # Threads of its own: those of an earlier invocation may still be waiting for an answer. A batch has ten at most.
+    pool = ThreadPoolExecutor(max_workers=10)
+    acts = [pool.submit(act, item) for item in items]
+    ended = wait(acts, timeout=seconds).done
+    pool.shutdown(wait=False, cancel_futures=True)
+    return [each.result() if each in ended else None for each in acts]
+
+
+def _take(record: dict[str, Any], now: datetime) -> str:
     try:
-        return ingest.take(record, datetime.now(UTC))
+        return ingest.take(record, now)
     except Exception:  # One message must not fail the other nine, whatever is wrong with it or with us.
-        logger.exception("failed, will be tried again", extra={"sqs_message_id": record["messageId"]})
+        logger.exception("failed, will be retried", extra={"sqs_message_id": record["messageId"]})
         _retry_soon(record)
         return "Failed"
 
 
-def _retry_soon(record: dict) -> None:
+def _retry_soon(record: dict[str, Any]) -> None:
     receives = int(record["attributes"]["ApproximateReceiveCount"])
     try:
         client("sqs").change_message_visibility(
@@ -150,4 +183,4 @@ def _retry_soon(record: dict) -> None:
             VisibilityTimeout=min(2 ** min(receives, 10), MAX_RETRY_DELAY_SECONDS),
         )
     except (ClientError, BotoCoreError):
-        logger.exception("will be tried again after the queue's visibility timeout")
+        logger.exception("will be retried after the queue's visibility timeout")

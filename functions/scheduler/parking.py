@@ -1,43 +1,51 @@
 """The Parked table: events that are due later than the horizon, in lanes, the earliest first.
 
-An item is `lane` (partition key), `due` (sort key: the due time, then the revision, so that two revisions of one id
-never overwrite each other), `execution` (the name to give it) and `input` (the Deliver workflow's input).
+An item is `lane` (partition key), `sort_key` (the due time, then the revision), `execution` (the name to give it),
+`input` (of its execution) and, for an event whose delivery is tried again, `attempt`. Deliver writes such items, too.
 """
 
-import zlib
+import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from scheduler.event import Event
+from botocore.exceptions import ClientError
 
-# A partition takes 1,000 writes a second, so this many lanes park 16,000 events a second. The number may grow, never
-# shrink: events parked in a lane that nobody sweeps any more would be lost.
-LANES = 16
-# Longer than the Sweeper's timeout (30 s in template.yaml): who holds an expired lease is dead.
-LEASE_DURATION = timedelta(seconds=35)
+from scheduler.deadline import Deadline
+from scheduler.event import Event
+from scheduler.lanes import lane_of, sort_key, sortable
+
 # Events that one thread starts one after the other, and then deletes at once. BatchWriteItem takes 25; fewer keep more
-# threads busy where a lane is short, and cost no more: a delete is paid for by the item.
+# threads busy where a lane is short, and cost no more: a delete is billed by the item.
 BATCH_SIZE = 10
-# For what a BatchWriteItem leaves unprocessed when the table throttles; botocore retries only whole calls.
-DELETE_ATTEMPTS = 5
+# A throttled table leaves deletes unprocessed, and each event that stays is delivered again. With backoff and jitter
+# eight attempts take 2.6 s on average, 5.2 s at most: in that time a partition makes 2,500 deletes.
+DELETE_ATTEMPTS = 8
+DELETE_BACKOFF_SECONDS, MAX_DELETE_BACKOFF_SECONDS = 0.05, 2.0
+_THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"}
 
 
 class DeletesUnprocessed(Exception):
-    """DynamoDB went on leaving deletes unprocessed."""
+    """DynamoDB left deletes unprocessed at every attempt."""
 
 
 @dataclass(frozen=True)
 class ParkedEvent:
+    """An item of the table. `attempt` is 0 for an event that has not been tried yet."""
+
     lane: str
-    due: str
+    sort_key: str
     execution: str
     input: str
+    attempt: int = 0
 
 
 class Parking:
+    """The parked events, and the leases on their lanes."""
+
     def __init__(self, client: Any, table: str):
         self._client, self._table = client, table
 
@@ -46,55 +54,65 @@ class Parking:
         self._client.put_item(
             TableName=self._table,
             Item={
-                "lane": {"S": _lane_of(event.id)},
-                "due": {"S": sort_key(event.due, event.revision)},
+                **_key(lane_of(event.id), sort_key(event.due, event.revision)),
                 "execution": {"S": event.execution_name},
                 "input": {"S": event.input},
             },
         )
 
-    def remove(self, id: str, due: str) -> None:
-        """Take an event out of its lane, if it is still there. `due` is its sort key."""
-        self._client.delete_item(TableName=self._table, Key={"lane": {"S": _lane_of(id)}, "due": {"S": due}})
+    def remove(self, id: str, sort_key: str) -> None:
+        """Delete an event from its lane, if it is still there."""
+        self._client.delete_item(TableName=self._table, Key=_key(lane_of(id), sort_key))
 
     def earliest(self, lane: str, before: datetime) -> str | None:
-        """The sort key of the lane's first event due before that time. A cheap look: it may miss the last second's
-        writes, which the next sweep sees."""
-        found = self._client.query(**self._due_in(lane, before), Limit=1, ProjectionExpression="due")["Items"]
-        return found[0]["due"]["S"] if found else None
+        """The sort key of the lane's first event due before that time. Eventually consistent, which costs half: it may
+        miss the last second's writes, which the next sweep sees."""
+        query = self._due_before(lane, before)
+        found = self._client.query(**query, Limit=1, ProjectionExpression="sort_key")["Items"]
+        return found[0]["sort_key"]["S"] if found else None
 
-    def due(self, lane: str, before: datetime) -> Iterator[ParkedEvent]:
+    def due_before(self, lane: str, before: datetime) -> Iterator[ParkedEvent]:
         """Every event in the lane due before that time, the earliest first. Reads a page (1 MB) at a time, so a lane of
         any length takes little memory; consistently, so that what a former holder of the lease deleted is gone."""
-        pages = self._client.get_paginator("query").paginate(**self._due_in(lane, before), ConsistentRead=True)
-        for page in pages:
+        query = self._due_before(lane, before)
+        for page in self._client.get_paginator("query").paginate(**query, ConsistentRead=True):
             for item in page["Items"]:
-                yield ParkedEvent(lane, item["due"]["S"], item["execution"]["S"], item["input"]["S"])
+                attempt = int(item.get("attempt", {}).get("N", 0))
+                yield ParkedEvent(lane, item["sort_key"]["S"], item["execution"]["S"], item["input"]["S"], attempt)
 
-    def delete(self, events: Sequence[ParkedEvent]) -> None:
-        """Delete up to BATCH_SIZE events. Raises botocore's errors or `DeletesUnprocessed`; the next
-        sweep finds, and starts, what is left."""
-        requests = [{"DeleteRequest": {"Key": {"lane": {"S": e.lane}, "due": {"S": e.due}}}} for e in events]
-        for _ in range(DELETE_ATTEMPTS):
+    def delete(self, events: Sequence[ParkedEvent], deadline: Deadline) -> None:
+        """Delete up to BATCH_SIZE events. Raises botocore's errors or `DeletesUnprocessed`; the next sweep finds, and
+        starts, what is left."""
+        requests = [{"DeleteRequest": {"Key": _key(event.lane, event.sort_key)}} for event in events]
+        for attempt in range(DELETE_ATTEMPTS):
             if not requests:
                 return
-            answer = self._client.batch_write_item(RequestItems={self._table: requests})
-            requests = answer.get("UnprocessedItems", {}).get(self._table)
+            if attempt:
+                pause = min(DELETE_BACKOFF_SECONDS * 2**attempt, MAX_DELETE_BACKOFF_SECONDS) * random.random()
+                if deadline.has_passed(pause):
+                    break
+                time.sleep(pause)
+            try:
+                answer = self._client.batch_write_item(RequestItems={self._table: requests})
+                requests = answer.get("UnprocessedItems", {}).get(self._table, [])
+            except ClientError as error:  # A call of which DynamoDB throttles every item.
+                if error.response["Error"]["Code"] not in _THROTTLED:
+                    raise
         if requests:
-            raise DeletesUnprocessed(f"{len(requests)} of {len(events)} events, after {DELETE_ATTEMPTS} attempts")
+            raise DeletesUnprocessed(f"{len(requests)} of {len(events)} events")
 
-    def acquire(self, lane: str, holder: str, now: datetime) -> bool:
-        """Take the lane's lease, unless somebody has it. If it is not released it ends LEASE_DURATION after `now`."""
+    def acquire(self, lane: str, holder: str, now: datetime, until: datetime) -> bool:
+        """Take the lane's lease until then, unless somebody else holds it. True if it was taken."""
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_lease_of(lane),
-                UpdateExpression="SET holder = :holder, expires_at = :end",
+                UpdateExpression="SET holder = :holder, expires_at = :until",
                 # Its own holder may ask again: the answer to the first time may have been lost.
                 ConditionExpression="attribute_not_exists(holder) OR holder = :holder OR expires_at < :now",
                 ExpressionAttributeValues={
                     ":holder": {"S": holder},
-                    ":end": {"N": str((now + LEASE_DURATION).timestamp())},
+                    ":until": {"N": str(until.timestamp())},
                     ":now": {"N": str(now.timestamp())},
                 },
             )
@@ -103,7 +121,7 @@ class Parking:
         return True
 
     def release(self, lane: str, holder: str) -> None:
-        """Give the lane's lease back, if it is still the holder's."""
+        """Release the lane's lease, if it is still the holder's."""
         with suppress(self._client.exceptions.ConditionalCheckFailedException):
             self._client.delete_item(
                 TableName=self._table,
@@ -112,38 +130,18 @@ class Parking:
                 ExpressionAttributeValues={":holder": {"S": holder}},
             )
 
-    def _due_in(self, lane: str, before: datetime) -> dict:
+    def _due_before(self, lane: str, before: datetime) -> dict[str, Any]:
         return {
             "TableName": self._table,
-            "KeyConditionExpression": "lane = :lane AND due < :before",
-            "ExpressionAttributeValues": {":lane": {"S": lane}, ":before": {"S": _sortable(before)}},
+            "KeyConditionExpression": "lane = :lane AND sort_key < :before",
+            "ExpressionAttributeValues": {":lane": {"S": lane}, ":before": {"S": sortable(before)}},
         }
 
 
-def lanes() -> list[str]:
-    """The partition keys under which events are parked."""
-    return [f"lane-{number:02}" for number in range(LANES)]
+def _key(lane: str, sort_key: str) -> dict[str, dict[str, str]]:
+    return {"lane": {"S": lane}, "sort_key": {"S": sort_key}}
 
 
-def sort_key(due: datetime, revision: str) -> str:
-    """Where in its lane a revision of an event stands."""
-    return f"{_sortable(due)}#{revision}"
-
-
-def due_of(key: str) -> datetime:
-    """The due time in a sort key."""
-    return datetime.fromisoformat(key.split("#")[0]).replace(tzinfo=UTC)
-
-
-def _sortable(moment: datetime) -> str:
-    # Of fixed width, so that text sorts as time does.
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
-
-
-def _lane_of(id: str) -> str:
-    return f"lane-{zlib.crc32(id.encode()) % LANES:02}"
-
-
-def _lease_of(lane: str) -> dict:
+def _lease_of(lane: str) -> dict[str, dict[str, str]]:
     # A partition of its own: a sweep of the lane does not meet its lease, and a busy lane does not slow it.
-    return {"lane": {"S": f"lease-of-{lane}"}, "due": {"S": "lease"}}
+    return _key(f"lease-of-{lane}", "lease")

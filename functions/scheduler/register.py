@@ -1,26 +1,28 @@
-"""The Register table: which revision speaks for an id that was named or canceled.
+"""The Register table: which revision is valid for an id that was named or canceled.
 
-An item is `id` (key), `revision` (the SNS MessageId of the message that was published last), `version` (when that
-was), `parked` (the sort key of its event in its lane, if it was parked) and `expires_at`. Deliver reads it once,
-shortly before the event is due: an event whose id has an item with another revision is not sent.
+An item is `id` (key), `revision` (the SNS MessageId of the message that was published last), `publication_order` (when
+that was), `parked` (the sort key of its event in its lane, or null) and `expires_at`. Deliver reads it once, shortly
+before the event is due: an event whose id has an item with another revision is not delivered.
 """
 
 from datetime import datetime, timedelta
 from typing import Any
 
 # How long an item outlives the last event it could concern: a message may be 23 days on its way from SNS to the queue,
-# 14 in the queue and its dead letters, and 14 again after each of two redrives.
+# 14 in the queue and its dead-letter queue, and 14 again after each of two redrives.
 REGISTER_RETENTION = timedelta(days=90)
-# A cancel does not know when its event is due. An event without a name that is due later than this enters the register
-# by itself, so that a cancel meets it there; any other event is due before a cancel kept for UNREGISTERED_LIMIT and REGISTER_RETENTION is gone.
+# A cancel does not know when its event is due. An unnamed event that is due later than this is registered too, so that
+# a cancel finds it; any other event is due before a cancel, kept for this limit and the retention, has expired.
 UNREGISTERED_LIMIT = timedelta(days=365)
 
 
 class Superseded(Exception):
-    """A message published later speaks for this id."""
+    """A message published later is valid for this id."""
 
 
 class Register:
+    """The ids that were named or canceled."""
+
     def __init__(self, client: Any, table: str):
         self._client, self._table = client, table
 
@@ -28,46 +30,59 @@ class Register:
         self,
         id: str,
         revision: str,
-        version: str,
+        publication_order: str,
         now: datetime,
         due: datetime | None = None,
         parked: str | None = None,
     ) -> str | None:
-        """Let `revision` speak for `id`, from the event's cutoff on.
+        """Make `revision` the valid one for `id`.
 
-        `version` orders publications; `due` is None for a cancel; `parked` is the event's sort key if it will be
-        parked. Returns the sort key under which the revision that spoke until now may be parked, if it is another one.
-        Raises `Superseded` if a later publication has claimed the id. To claim twice is to claim once.
+        `publication_order` sorts as publications do; `due` is None for a cancel; `parked` is the event's sort key if it
+        will be parked. Returns the sort key under which the revision that was valid until now may be parked, if it is
+        another one. Raises `Superseded` if a later publication has claimed the id. Claiming twice is claiming once.
         """
         # In seconds since 1970, which go on after the year 9999 where dates end.
         last_concern = max(due, now).timestamp() if due else now.timestamp() + UNREGISTERED_LIMIT.total_seconds()
-        expires_at = int(last_concern + REGISTER_RETENTION.total_seconds())
-        update = "SET revision = :revision, version = :version" + (", parked = :parked" if parked else "")
-        values = {":revision": {"S": revision}, ":version": {"S": version}}
-        if parked:
-            values[":parked"] = {"S": parked}
-        end = {":end": {"N": str(expires_at)}}
-        # An expiry only ever moves away: a parked revision that was replaced by an earlier one still has to find itself
-        # replaced when it is due. So there are two conditions to try; the database decides both.
-        last = "version <= :version"
-        former = self._update(
-            id,
-            f"{update}, expires_at = :end" + ("" if parked else " REMOVE parked"),
-            f"attribute_not_exists(id) OR ({last} AND expires_at <= :end)",
-            values | end,
-        )
+        claim = {
+            ":revision": {"S": revision},
+            ":order": {"S": publication_order},
+            ":parked": {"S": parked} if parked else {"NULL": True},
+        }
+        expiry = {":expires_at": {"N": str(int(last_concern + REGISTER_RETENTION.total_seconds()))}}
+        # An expiry only ever moves to a later time: a parked revision that was replaced by one due earlier still has to
+        # find itself replaced when it is due. So there are two attempts; the database decides each.
+        former = self._claim_and_extend(id, claim | expiry)
         if former is None:
-            former = self._update(id, update + ("" if parked else " REMOVE parked"), last, values)
+            former = self._claim_and_keep_expiry(id, claim)
         if former is None:
             raise Superseded
         if former.get("revision", {}).get("S") == revision:
             return None
-        return former.get("parked", {}).get("S")
+        key: str | None = former.get("parked", {}).get("S")
+        return key
 
-    def _update(self, id: str, update: str, condition: str, values: dict) -> dict | None:
+    def _claim_and_extend(self, id: str, values: dict[str, Any]) -> dict[str, Any] | None:
+        """Claim an id that is new, or whose item expires no later than this claim."""
+        return self._update(
+            id,
+            "SET revision = :revision, publication_order = :order, parked = :parked, expires_at = :expires_at",
+            "attribute_not_exists(id) OR (publication_order <= :order AND expires_at <= :expires_at)",
+            values,
+        )
+
+    def _claim_and_keep_expiry(self, id: str, values: dict[str, Any]) -> dict[str, Any] | None:
+        """Claim an id whose item expires later than this claim."""
+        return self._update(
+            id,
+            "SET revision = :revision, publication_order = :order, parked = :parked",
+            "publication_order <= :order",
+            values,
+        )
+
+    def _update(self, id: str, update: str, condition: str, values: dict[str, Any]) -> dict[str, Any] | None:
         """The item as it was before, or None if the condition did not hold."""
         try:
-            return self._client.update_item(
+            former: dict[str, Any] = self._client.update_item(
                 TableName=self._table,
                 Key={"id": {"S": id}},
                 UpdateExpression=update,
@@ -77,3 +92,4 @@ class Register:
             ).get("Attributes", {})
         except self._client.exceptions.ConditionalCheckFailedException:
             return None
+        return former

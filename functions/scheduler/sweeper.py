@@ -1,14 +1,13 @@
-"""Function: parked events that are due within the horizon, started. Several may run at the same moment."""
+"""Function: starts parked events that are due within the horizon. Several invocations may run at the same time."""
 
 import json
 import os
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import batched
 from typing import Any
 from uuid import uuid4
@@ -18,18 +17,22 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler.clients import client
+from scheduler.deadline import Deadline
 from scheduler.deliver import DeliverWorkflow, PermanentStartError
 from scheduler.failures import Failures
-from scheduler.parking import BATCH_SIZE, DeletesUnprocessed, ParkedEvent, Parking, due_of, lanes
+from scheduler.lanes import due_of, lanes
+from scheduler.parking import BATCH_SIZE, DeletesUnprocessed, ParkedEvent, Parking
 
 # A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
 THREADS = 32
-# Twice the threads keeps all of them busy and little in memory, however long a lane is.
+# Twice the threads keeps all of them busy, and little in memory, however long a lane is.
 MAX_BATCHES_IN_FLIGHT = 2 * THREADS
-# When this little of the function's time is left, start nothing more: what is under way needs it to end well.
+# When this little of the invocation's time is left, nothing more is started: what is in flight needs it to end well.
 DEADLINE_MARGIN_SECONDS = 8
-# So many starts, two seconds' work at the least, show a burst: the lanes left get sweepers of their own. Those call
-# nobody, so that there are never many more than lanes.
+# A lease ends this long after the invocation that took it: whoever holds an expired lease has ended.
+LEASE_MARGIN = timedelta(seconds=5)
+# So many starts, at least two seconds' work, are a burst: each lane that is left gets a sweeper of its own. Those call
+# no helpers, so that there are never many more than lanes.
 MAX_STARTS_BEFORE_HELPERS = 1000
 HELPER = {"helper": True}
 
@@ -39,20 +42,60 @@ metrics = Metrics(namespace="Punctual")
 
 @dataclass
 class SweepResult:
-    """What a sweep did: how many executions it started, how many events it could not start or delete yet, and how late
-    the earliest one was when it was found (seconds)."""
+    """What a sweep did: how many executions it started (`retried` of them not for the first time), how many events or
+    lanes failed, and how late the earliest event was when it was found (seconds)."""
 
     started: int = 0
+    retried: int = 0
     failed: int = 0
     overdue_seconds: float = 0.0
 
     def add(self, part: "SweepResult") -> None:
+        """Add the counts of a part of this sweep."""
         self.started += part.started
+        self.retried += part.retried
         self.failed += part.failed
+
+
+class Pipeline:
+    """Tasks that run on a pool, a bounded number at a time, and whose results are added up as they end."""
+
+    def __init__(self, pool: Executor, capacity: int, result: SweepResult):
+        self._pool, self._capacity, self._result = pool, capacity, result
+        self._in_flight: set[Future[SweepResult]] = set()
+
+    def submit(self, task: Callable[..., SweepResult], *arguments: Any) -> Future[SweepResult]:
+        """Run a task as soon as fewer than `capacity` are in flight. Tasks do not raise exceptions."""
+        while len(self._in_flight) >= self._capacity:
+            self._collect()
+        future = self._pool.submit(task, *arguments)
+        self._in_flight.add(future)
+        return future
+
+    def drain(self) -> None:
+        """Wait for every task."""
+        while self._in_flight:
+            self._collect()
+
+    def _collect(self) -> None:
+        ended, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
+        for future in ended:
+            self._result.add(future.result())
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who a sweep is on the leases it takes, when it began, and until when its leases last (UTC)."""
+
+    holder: str
+    now: datetime
+    until: datetime
 
 
 @dataclass(frozen=True)
 class Sweeper:
+    """Finds the lanes with something due, and starts what is due in each."""
+
     horizon: timedelta
     parking: Parking
     workflow: DeliverWorkflow
@@ -60,80 +103,122 @@ class Sweeper:
     call_helpers: Callable[[int], None]
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
-    def sweep(
-        self, now: datetime, holder: str, seconds_left: Callable[[], float], *, is_helper: bool = False
-    ) -> SweepResult:
+    def sweep(self, now: datetime, holder: str, deadline: Deadline, *, is_helper: bool = False) -> SweepResult:
         """Start whatever is parked and due before `now` plus the horizon, lane by lane.
 
-        `holder` is this sweep's name on the leases it takes; a lane that another sweep holds is passed over. When there
-        turns out to be much to do, it calls a helper for each lane left, once, unless it is a helper itself.
+        `holder` names this sweep on the leases it takes; a lane that another sweep holds is passed over. If there is
+        much to do, it calls a helper for each lane that is left, once, unless it is a helper itself. A lane that fails
+        is counted and left to the next sweep; the others are swept.
         """
-        swept, before = SweepResult(), now + self.horizon
-        order = lanes()
-        random.shuffle(order)  # so that sweeps of the same moment begin at different ends
-        heads = self.threads.map(lambda lane: self.parking.earliest(lane, before), order)
-        waiting = deque((lane, earliest) for lane, earliest in zip(order, heads, strict=True) if earliest)
-        # What is to be waited for, in its order: batches, and behind a lane's last batch the return of its lease. So
-        # short lanes are swept side by side, and a long one alone.
-        under_way: deque[Callable[[], SweepResult]] = deque()
-        may_call = not is_helper
+        result, before = SweepResult(), now + self.horizon
+        pipeline = Pipeline(self.threads, MAX_BATCHES_IN_FLIGHT, result)
+        lease = Lease(holder, now, deadline.ends_at + LEASE_MARGIN)
+        may_call_helpers = not is_helper
         try:
-            while waiting:
-                lane, earliest = waiting.popleft()
-                swept.overdue_seconds = max(swept.overdue_seconds, (now - due_of(earliest)).total_seconds())
-                if seconds_left() < DEADLINE_MARGIN_SECONDS:
-                    break
-                is_held = True  # Perhaps: if acquire fails, its effect is not known.
+            for lane, earliest, lanes_left in self._lanes_with_events_due(before, deadline, result):
+                result.overdue_seconds = max(result.overdue_seconds, (now - due_of(earliest)).total_seconds())
                 try:
-                    is_held = self.parking.acquire(lane, holder, now)
-                    if not is_held:
-                        continue
-                    for events in batched(self.parking.due(lane, before), BATCH_SIZE, strict=False):
-                        if seconds_left() < DEADLINE_MARGIN_SECONDS:
-                            break
-                        under_way.append(self.threads.submit(self._start_and_delete, events, seconds_left).result)
-                        if len(under_way) > MAX_BATCHES_IN_FLIGHT:
-                            swept.add(under_way.popleft()())
-                        if may_call and swept.started >= MAX_STARTS_BEFORE_HELPERS:
-                            may_call = False
-                            self.call_helpers(len(waiting))
-                except (ClientError, BotoCoreError):
-                    swept.failed += 1
+                    for _ in self._sweep_lane(lane, before, lease, deadline, pipeline):
+                        if may_call_helpers and result.started >= MAX_STARTS_BEFORE_HELPERS:
+                            may_call_helpers = False
+                            self.call_helpers(lanes_left)
+                except Exception:
+                    result.failed += 1
                     logger.exception("lane left before its end, the next sweep goes on", extra={"lane": lane})
-                finally:
-                    if is_held:
-                        under_way.append(partial(self._release, lane, holder))
         finally:
-            while under_way:
-                swept.add(under_way.popleft()())
-        return swept
+            pipeline.drain()
+        return result
 
-    def _release(self, lane: str, holder: str) -> SweepResult:
+    def _lanes_with_events_due(
+        self, before: datetime, deadline: Deadline, result: SweepResult
+    ) -> Iterator[tuple[str, str, int]]:
+        """Each lane with something due, the sort key of its first event, and how many lanes are left.
+
+        In the order in which the queries are answered, so that a slow or failing one holds up its own lane alone.
+        """
+        order = lanes()
+        random.shuffle(order)  # So that sweeps of the same moment begin at different lanes.
+        queries = {self.threads.submit(self.parking.earliest, lane, before): lane for lane in order}
+        left = len(queries)
         try:
-            self.parking.release(lane, holder)
-        except (ClientError, BotoCoreError):
-            logger.exception("lease not given back, it ends by itself", extra={"lane": lane})
+            for query in as_completed(queries, deadline.seconds_until(DEADLINE_MARGIN_SECONDS)):
+                left -= 1
+                try:
+                    earliest = query.result()
+                except Exception:
+                    result.failed += 1
+                    logger.exception("lane not read, the next sweep will try", extra={"lane": queries[query]})
+                    continue
+                if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
+                    return
+                if earliest:
+                    yield queries[query], earliest, left
+        except TimeoutError:
+            unanswered = [lane for query, lane in queries.items() if not query.done()]
+            result.failed += len(unanswered)
+            logger.error("lanes not read in time, the next sweep will try", extra={"lanes": unanswered})
+
+    def _sweep_lane(
+        self, lane: str, before: datetime, lease: Lease, deadline: Deadline, pipeline: Pipeline
+    ) -> Iterator[None]:
+        """Start and delete what is due in a lane, unless another sweep holds its lease. Yields after each batch."""
+        with self._leased(lane, lease, pipeline) as batches:
+            if batches is None:
+                return
+            for events in batched(self.parking.due_before(lane, before), BATCH_SIZE, strict=False):
+                if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
+                    break
+                batch = pipeline.submit(self._start_and_delete, events, deadline)
+                batches.add(batch)
+                batch.add_done_callback(lambda ended: None if ended.exception() else batches.discard(ended))
+                yield
+
+    @contextmanager
+    def _leased(self, lane: str, lease: Lease, pipeline: Pipeline) -> Iterator[set[Future[SweepResult]] | None]:
+        """Hold a lane's lease; None if another sweep holds it. The lease is released when the batches that were added
+        have ended, which is after the block: meanwhile the next lane is swept."""
+        batches: set[Future[SweepResult]] = set()
+        is_held = True  # Perhaps: if acquire fails, its effect is not known.
+        try:
+            is_held = self.parking.acquire(lane, lease.holder, lease.now, lease.until)
+            yield batches if is_held else None
+        finally:
+            if is_held:
+                pipeline.submit(self._release, lane, lease, batches)
+
+    def _release(self, lane: str, lease: Lease, batches: set[Future[SweepResult]]) -> SweepResult:
+        # These were submitted before, so each has at least begun: waiting for them here can't block the pool.
+        for batch in list(batches):
+            batch.result()
+        try:
+            self.parking.release(lane, lease.holder)
+        except Exception:
+            logger.exception("lease not released, it will expire", extra={"lane": lane})
         return SweepResult()
 
-    def _start_and_delete(self, events: Sequence[ParkedEvent], seconds_left: Callable[[], float]) -> SweepResult:
+    def _start_and_delete(self, events: Sequence[ParkedEvent], deadline: Deadline) -> SweepResult:
         """Start, then delete: a crash in between repeats an event, it never loses one."""
-        swept, done = SweepResult(), []
+        result, started = SweepResult(), []
         for event in events:
-            if seconds_left() < DEADLINE_MARGIN_SECONDS:
+            if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
                 break
             try:
                 self._start(event)
-                done.append(event)
-            except (ClientError, BotoCoreError):
-                swept.failed += 1
+                started.append(event)
+            except Exception:  # One event must not fail the others, whatever is wrong with it or with us.
+                result.failed += 1
                 logger.exception("not started, the next sweep will try", extra={"execution": event.execution})
-        swept.started = len(done)
+        result.started = len(started)
+        result.retried = sum(event.attempt > 0 for event in started)
         try:
-            self.parking.delete(done)
-        except (ClientError, BotoCoreError, DeletesUnprocessed):
-            swept.failed += len(done)
-            logger.exception("started but not deleted, so the next sweep repeats them", extra={"events": len(done)})
-        return swept
+            self.parking.delete(started, deadline)
+        except Exception as error:
+            result.failed += len(started)
+            if isinstance(error, DeletesUnprocessed):
+                logger.warning("started but not deleted, so the next sweep repeats them", extra={"reason": str(error)})
+            else:
+                logger.exception("started but not deleted, so the next sweep repeats them")
+        return result
 
     def _start(self, event: ParkedEvent) -> None:
         try:
@@ -141,7 +226,7 @@ class Sweeper:
         except PermanentStartError as refusal:  # It must not block its lane.
             input = json.loads(event.input)
             received = input["event"] | {"payload": input["publish"]["Message"]}
-            error = f"Step Functions does not take this event: {refusal}"
+            error = f"Step Functions does not accept this event: {refusal}"
             self.failures.report(error, input["id"], received, received.get("failure_topic"))
 
 
@@ -157,7 +242,7 @@ def _from_environment() -> Sweeper:
 
 
 def _call_helpers(number: int) -> None:
-    """Invoke this function again, so many times, without waiting for it. If that fails, the next tick is the help."""
+    """Invoke this function again, so many times, without waiting for it. If that fails, the next tick helps."""
     try:
         for _ in range(number):
             client("lambda").invoke(
@@ -173,22 +258,22 @@ sweeper = _from_environment()
 
 
 @logger.inject_lambda_context
-def handler(event: dict, context: Any) -> dict:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry. `event` is HELPER or anything else; returns what the sweep did, for the console."""
-    swept = sweeper.sweep(
-        now=datetime.now(UTC),
+    now = datetime.now(UTC)
+    result = sweeper.sweep(
+        now,
         holder=str(uuid4()),  # Not the request id: Lambda may run an asynchronous invocation twice.
-        seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        deadline=Deadline.of_invocation(context, now),
         is_helper=event == HELPER,
     )
-    if swept.started:
-        metrics.add_metric(name="SweepStarts", unit=MetricUnit.Count, value=swept.started)
-    if swept.failed:
-        metrics.add_metric(name="SweepFailures", unit=MetricUnit.Count, value=swept.failed)
-    if swept.overdue_seconds > 0:
-        metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=swept.overdue_seconds)
-    if metrics.metric_set:  # Most sweeps find nothing, and have nothing to say.
+    for name, count in (("SweepStarts", result.started), ("Retries", result.retried), ("SweepFailures", result.failed)):
+        if count:
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    if result.overdue_seconds > 0:
+        metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=result.overdue_seconds)
+    if metrics.metric_set:  # Most sweeps find nothing, and have nothing to log.
         metrics.flush_metrics()
-    if swept.failed and not swept.started:  # An alarm watches the function's errors.
-        raise RuntimeError(f"nothing was started, and {swept.failed} events or lanes failed: the log says why")
-    return asdict(swept)
+    if result.failed and not result.started:  # An alarm watches the function's errors.
+        raise RuntimeError(f"nothing was started, and {result.failed} events or lanes failed: see the log")
+    return asdict(result)

@@ -5,8 +5,8 @@ import os
 
 import pytest
 from scheduler.clients import client
-from scheduler.event import MESSAGE_BYTES
 from scheduler.failures import EXCERPT_CHARACTERS
+from scheduler.limits import MESSAGE_BYTES
 
 from tests.conftest import OWN_FAILURE_TOPIC, at, event, take
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scheduler import parking
+from scheduler import lanes
 
 from tests.conftest import Cloud, Start, at, event, sweep, take, wanted
 
@@ -111,7 +111,7 @@ def expected(history: list[Published], one: Published) -> tuple[int, int]:
 @given(data=st.data())
 def test_any_history_ends_as_promised(cloud, monkeypatch, named, data):
     """Schedule, replace, cancel, redelivered and overtaking each other at any distance from the cutoff."""
-    monkeypatch.setattr(parking, "LANES", 1)  # A sweep looks into every lane, and here is but one id.
+    monkeypatch.setattr(lanes, "LANES", 1)  # A sweep queries every lane, and there is only one id here.
     history = data.draw(histories(named))
     if not named:  # An unnamed event cannot be canceled before Publish has returned its id.
         history[1:] = [one for one in history[1:] if one.published_at > history[0].published_at]

@@ -1,7 +1,9 @@
-"""Ingest: every message ends somewhere, on its own, and what failed comes back by itself."""
+"""Ingest: every message is started, parked, registered or reported; one that fails is retried."""
 
 import json
 import os
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -146,7 +148,7 @@ def test_an_event_that_step_functions_refuses_for_good_is_reported(cloud):
     cloud.fail("StartExecution", "InvalidExecutionInput")
     assert take(event(at("10:00"), id="order"), at("09:59:50")) == "Refused"
     (report,) = cloud.reports()
-    assert report["error"].startswith("Step Functions does not take this event: InvalidExecutionInput")
+    assert report["error"].startswith("Step Functions does not accept this event: InvalidExecutionInput")
     assert (report["id"], report["event"]["payload"]) == ("order", "order-4711")
 
 
@@ -276,6 +278,49 @@ def test_a_message_whose_visibility_cannot_be_changed_still_comes_back(cloud):
     assert handle(failed) == [failed["messageId"]]
 
 
+def test_a_slow_call_fails_its_message_alone(cloud, monkeypatch):
+    """One start gets no answer until the invocation's time is up: the handler answers before that, with that message as
+    failed and to be retried in 2 seconds; the other nine are done, and not repeated."""
+    records, answer_now = batch(datetime.now(UTC)), threading.Event()
+
+    class Slow(ingest.DeliverWorkflow):
+        def start(self, name, input):
+            if name.startswith("order-4"):
+                answer_now.wait(10)
+            super().start(name, input)
+
+    slow = Slow(client("stepfunctions"), os.environ["DELIVER_ARN"])
+    monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=slow))
+    answer = ingest.handler({"Records": records}, LambdaContext(seconds_left=ingest.ANSWER_MARGIN_SECONDS + 1))
+    started_in_time = sorted(start.input["id"] for start in cloud.starts)
+    answer_now.set()
+    assert answer == {"batchItemFailures": [{"itemIdentifier": records[4]["messageId"]}]}
+    assert started_in_time == sorted(f"order-{number}" for number in range(10) if number != 4)
+    (call,) = cloud.calls("ChangeMessageVisibility")
+    assert call["VisibilityTimeout"] == 2
+
+
+def test_a_replacement_that_step_functions_refuses_has_displaced_the_earlier_event(cloud):
+    """It is refused at every attempt: the earlier event is not delivered either, and the report says so.
+    (The claim has to come first: a repeated message whose event was canceled must not be started.)"""
+    take(event(at("11:00"), id="order"), at("09:00"))
+    cloud.fail("StartExecution", "InvalidExecutionInput")
+    assert take(event(at("10:00"), id="order", failure_topic=OWN_FAILURE_TOPIC), at("09:59:50")) == "Refused"
+    assert not cloud.parked()
+    (report,) = cloud.reports(OWN_FAILURE_TOPIC)
+    assert "an earlier event with this id, which it had replaced, is not delivered either" in report["error"]
+
+
+def test_a_delay_counts_from_publication_however_late_and_often_the_message_is_read(cloud):
+    """Published at 09:00 with a delay of an hour, read at 09:10 and again at 09:20: due at 10:00."""
+    message = {name: value for name, value in event().items() if name != "date"} | {"delay": 3600}
+    delayed = record(message, at("09:00"))
+    for clock in ("09:10", "09:20"):
+        assert ingest.ingest.take(delayed, at(clock)) == "Parked"
+    (parked,) = cloud.parked()
+    assert parked["sort_key"].startswith("2026-12-24T10:00:00.000000#")
+
+
 def test_a_message_published_to_the_topic_arrives_in_the_form_that_ingest_reads(cloud):
     """Through topic, subscription and queue as the template has them: id and time of publication are SNS's."""
     sns, sqs = client("sns"), client("sqs")
@@ -293,7 +338,7 @@ def test_a_message_published_to_the_topic_arrives_in_the_form_that_ingest_reads(
     }
     notification = ingest.read(arrived)
     assert notification.message_id == message_id
-    assert before.timestamp() <= float(notification.version.split()[0]) <= datetime.now(UTC).timestamp()
+    assert before.timestamp() <= float(notification.publication_order.split()[0]) <= datetime.now(UTC).timestamp()
     cloud.fail("PutItem")
     assert handle(arrived) == [received["MessageId"]]  # and its receipt is one that SQS takes:
     assert len(cloud.calls("ChangeMessageVisibility")) == 1

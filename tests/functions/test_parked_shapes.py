@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from scheduler.clients import client
-from scheduler.parking import due_of
+from scheduler.lanes import due_of
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TEMPLATE, Start, at, event, sweep, take
 
@@ -25,7 +25,7 @@ MESSAGES = {
         "2026-12-24T10:00:00Z",
         id="order-4711",
         subject="Order 4711",
-        attributes={"colour": "red"},
+        attributes={"color": "red"},
         failure_topic=OWN_FAILURE_TOPIC,
     ),
 }
@@ -36,7 +36,7 @@ def test_an_item_of_any_release_is_started_unchanged(cloud, shape):
     """The present code finds it in its lane, starts it under its name with its input, and removes it."""
     item = ITEMS[shape]
     client("dynamodb").put_item(TableName=TEMPLATE.table("Parked")["TableName"], Item=item)
-    due = due_of(item["due"]["S"])
+    due = due_of(item["sort_key"]["S"])
     assert sweep(due - timedelta(minutes=1)).started == 0
     assert sweep(due).started == 1
     assert cloud.starts == [Start(item["execution"]["S"], json.loads(item["input"]["S"]))]

@@ -107,7 +107,7 @@ def test_an_old_message_that_comes_again_changes_nothing(cloud):
 def test_a_replaced_or_cancelled_event_leaves_its_lane(cloud, later):
     """It need not be started only to find itself unwanted."""
     take_all(("08:00", event(at("10:00"), id="order")), ("08:01", later))
-    assert not [item for item in cloud.parked() if "08-00" in item["due"].split("#")[1]]
+    assert not [item for item in cloud.parked() if "08-00" in item["sort_key"].split("#")[1]]
 
 
 def test_correctness_does_not_depend_on_leaving_the_lane(cloud):

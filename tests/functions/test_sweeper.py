@@ -3,11 +3,10 @@
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from scheduler import parking, sweeper
+from scheduler import lanes, parking, sweeper
 from scheduler.clients import client
 from scheduler.sweeper import DEADLINE_MARGIN_SECONDS
 
@@ -26,7 +25,7 @@ from tests.conftest import (
 @pytest.fixture
 def one_lane(monkeypatch):
     """All events in one lane."""
-    monkeypatch.setattr(parking, "LANES", 1)
+    monkeypatch.setattr(lanes, "LANES", 1)
 
 
 def park(count: int, **fields) -> None:
@@ -67,13 +66,13 @@ def test_an_idle_sweep_costs_one_query_a_lane_and_no_write(cloud):
     take(event(at("12:00")), at("09:00"))
     cloud._calls.clear()
     assert sweep(at("10:00")).started == 0
-    assert len(cloud.calls("Query")) == len(cloud._calls) == parking.LANES
+    assert len(cloud.calls("Query")) == len(cloud._calls) == lanes.LANES
 
 
 def test_every_lane_is_swept(cloud):
     """Whatever lane an id falls into, somebody sweeps it."""
     park(64)
-    assert {item["lane"] for item in cloud.parked()} == set(parking.lanes())
+    assert {item["lane"] for item in cloud.parked()} == set(lanes.lanes())
     assert sweep(at("10:00")).started == 64
     assert started(cloud) == orders(64) and not cloud.parked() and not cloud.leases()
 
@@ -103,7 +102,7 @@ def test_the_handler_sweeps_by_the_clock_and_reports(cloud, capsys):
     take(event("2020-01-01T00:00:00Z"), at("00:00", "2019-12-31"))
     assert sweeper.handler({}, LambdaContext())["started"] == 1
     assert '"SweepStarts":[1.0]' in capsys.readouterr().out
-    assert sweeper.handler({}, LambdaContext()) == {"started": 0, "failed": 0, "overdue_seconds": 0.0}
+    assert sweeper.handler({}, LambdaContext()) == {"started": 0, "retried": 0, "failed": 0, "overdue_seconds": 0.0}
 
 
 # --- One sweeper to a lane ---
@@ -111,7 +110,7 @@ def test_the_handler_sweeps_by_the_clock_and_reports(cloud, capsys):
 
 def test_two_sweepers_at_the_same_moment_start_each_event_once(cloud, monkeypatch):
     """Two threads let loose at once on the same lanes, again and again: no event starts twice, none is left."""
-    monkeypatch.setattr(parking, "LANES", 2)
+    monkeypatch.setattr(lanes, "LANES", 2)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # so that the two meet between any two steps
     barrier = threading.Barrier(2)
@@ -134,7 +133,7 @@ def test_two_sweepers_at_the_same_moment_start_each_event_once(cloud, monkeypatc
 
 
 def lease(lane: str, holder: str, now) -> bool:
-    return sweeper.sweeper.parking.acquire(lane, holder, now)
+    return sweeper.sweeper.parking.acquire(lane, holder, now, now + timedelta(seconds=35))
 
 
 def test_a_lane_that_somebody_holds_is_passed_over(cloud, one_lane):
@@ -163,10 +162,15 @@ def test_a_lease_is_returned_by_its_holder_alone(cloud):
     assert not lease("lane-00", "third", at("10:00:40"))
 
 
-def test_a_lease_outlives_the_function_that_takes_it(cloud):
-    """Who holds an expired lease is dead, by the function's timeout."""
-    assert timedelta(seconds=TEMPLATE.properties("Sweeper")["Timeout"]) < parking.LEASE_DURATION
-    assert TEMPLATE.properties("Sweeper")["Timeout"] > DEADLINE_MARGIN_SECONDS
+def test_a_lease_ends_after_the_invocation_that_takes_it(cloud, one_lane):
+    """10:00 a sweep with 30 s takes the lane and dies: its lease ends at 10:00:35, when it has certainly ended."""
+    park(1)
+    cloud.kill("StartExecution")
+    with pytest.raises(Killed):
+        sweep(at("10:00"))
+    (lease,) = cloud.leases()
+    assert float(lease["expires_at"]) == at("10:00:35").timestamp()
+    assert TEMPLATE.properties("Sweeper")["Timeout"] == 30 > DEADLINE_MARGIN_SECONDS
 
 
 # --- What goes wrong ---
@@ -227,7 +231,7 @@ def test_an_event_that_can_never_be_started_is_reported_and_removed(cloud, one_l
     sweep(at("10:00"))
     assert started(cloud) == ["order-1", "order-2"] and not cloud.parked()
     (report,) = cloud.reports(OWN_FAILURE_TOPIC)
-    assert report["error"].startswith(f"Step Functions does not take this event: {code}")
+    assert report["error"].startswith(f"Step Functions does not accept this event: {code}")
     assert report["event"] == event(at("10:00"), failure_topic=OWN_FAILURE_TOPIC)
 
 
@@ -288,14 +292,142 @@ def test_a_sweep_without_time_touches_nothing(cloud):
     assert len(cloud.parked()) == 3 and not cloud.leases()
 
 
-def test_a_failing_table_fails_the_sweep_and_loses_nothing(cloud):
-    """The sweep fails loudly, which an alarm sees; the next one does its work."""
+def test_a_failing_table_fails_every_lane_and_loses_nothing(cloud):
+    """Each lane is counted as failed; the handler then fails, which an alarm sees; the next sweep does the work."""
     park(3)
     cloud.fail("Query")
-    with pytest.raises(client("dynamodb").exceptions.ClientError):
-        sweep(at("10:00"))
+    assert (sweep(at("10:00")).failed, sweep(at("10:00")).started) == (lanes.LANES, 0)
+    with pytest.raises(RuntimeError, match="nothing was started, and 16 events or lanes failed"):
+        sweeper.handler({}, LambdaContext())
     cloud.recover()
     assert sweep(at("10:00:10")).started == 3
+
+
+def in_lane(name: str):
+    """Chooses the queries of one lane."""
+    return lambda query: query["ExpressionAttributeValues"][":lane"]["S"] == name
+
+
+@pytest.mark.parametrize("consistent", [False, True], ids=["first look", "reading"])
+def test_a_lane_whose_query_fails_is_counted_and_the_other_lanes_are_swept(cloud, consistent):
+    """One lane is throttled: 15 lanes are swept as if nothing had happened."""
+    park(64)
+    in_lane_3 = [item for item in cloud.parked() if item["lane"] == "lane-03"]
+    chosen = in_lane("lane-03")
+    cloud.fail("Query", when=lambda query: chosen(query) and query.get("ConsistentRead", False) is consistent)
+    result = sweep(at("10:00"))
+    assert (result.started, result.failed) == (64 - len(in_lane_3), 1)
+    assert cloud.parked() == in_lane_3
+    assert not cloud.leases()
+    cloud.recover()
+    assert sweep(at("10:00:05")).started == len(in_lane_3)
+
+
+def test_a_lane_whose_query_hangs_is_counted_and_the_other_lanes_are_swept(cloud):
+    """Its query takes longer than the sweep has: the others do not wait for it."""
+    park(64)
+    in_lane_3 = [item for item in cloud.parked() if item["lane"] == "lane-03"]
+    answer_now = threading.Event()
+    earliest = parking.Parking.earliest
+
+    class Hanging(parking.Parking):
+        def earliest(self, lane, before):
+            if lane == "lane-03":
+                answer_now.wait(10)
+            return earliest(self, lane, before)
+
+    hanging = Hanging(client("dynamodb"), TEMPLATE.environment("Sweeper")["PARKED_TABLE"])
+    result = sweep(at("10:00"), lambda: DEADLINE_MARGIN_SECONDS + 1.0, parking=hanging)
+    answer_now.set()
+    assert (result.started, result.failed) == (64 - len(in_lane_3), 1)
+    assert cloud.parked() == in_lane_3
+
+
+class Unexpected(Exception):
+    """What no code expects."""
+
+
+def test_an_unexpected_exception_at_one_event_fails_that_event_alone(cloud, one_lane):
+    """A bug, or anything else that is not botocore's: the others start, are deleted, and the lease is released."""
+    park(30)
+
+    class Failing(sweeper.DeliverWorkflow):
+        def start(self, name, input):
+            if name == "order-7":
+                raise Unexpected
+            super().start(name, input)
+
+    failing = Failing(client("stepfunctions"), TEMPLATE.environment("Sweeper")["DELIVER_ARN"])
+    result = sweep(at("10:00"), workflow=failing)
+    assert (result.started, result.failed) == (29, 1)
+    assert len(cloud.parked()) == 1 and not cloud.leases()
+    assert sweep(at("10:00:05")).started == 1
+    assert started(cloud) == orders(30)
+
+
+@pytest.mark.parametrize("method", ["acquire", "due_before", "delete", "release"])
+def test_an_unexpected_exception_in_one_lane_leaves_the_others_alone(cloud, method):
+    """Wherever it is raised, the sweep ends normally, and nothing is lost."""
+    park(64)
+    original = getattr(parking.Parking, method)
+    broken = []
+
+    class Failing(parking.Parking):
+        pass
+
+    def fail_once(self, *arguments):
+        if not broken:
+            broken.append(arguments)
+            raise Unexpected
+        return original(self, *arguments)
+
+    setattr(Failing, method, fail_once)
+    failing = Failing(client("dynamodb"), TEMPLATE.environment("Sweeper")["PARKED_TABLE"])
+    result = sweep(at("10:00"), parking=failing)
+    assert result.started >= 64 - 15 and (result.failed > 0 or method == "release")
+    sweep(at("10:00:40"))
+    assert {*started(cloud)} == {*orders(64)} and not cloud.parked()
+    assert not cloud.leases() or method == "release"  # then it expires
+
+
+def test_throttled_deletes_are_made_again_after_growing_random_pauses(cloud, monkeypatch):
+    """Seven times unprocessed, then done: nothing is repeated. The pauses grow to at most 2 seconds."""
+    pauses = []
+    monkeypatch.setattr(parking.time, "sleep", pauses.append)
+    monkeypatch.setattr(parking.random, "random", lambda: 1.0)
+    park(1)
+    cloud.leave_unprocessed(times=7)
+    result = sweep(at("10:00"))
+    assert (result.started, result.failed, cloud.parked()) == (1, 0, [])
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "ThrottlingException"])
+def test_a_batch_of_deletes_that_is_throttled_whole_is_made_again(cloud, monkeypatch, code):
+    """DynamoDB answers so if it can process none of the batch."""
+    monkeypatch.setattr(parking.time, "sleep", lambda seconds: None)
+    park(3)
+    cloud.fail("BatchWriteItem", code, times=5)
+    assert (sweep(at("10:00")).failed, cloud.parked()) == (0, [])
+
+
+def test_deletes_are_not_made_again_when_the_time_is_up(cloud, monkeypatch):
+    """Whoever waits longer than the function has is ended by Lambda in the middle of something."""
+    monkeypatch.setattr(parking.time, "sleep", lambda seconds: pytest.fail("slept"))
+    park(1)
+    cloud.leave_unprocessed()
+    monkeypatch.setattr(parking.random, "random", lambda: 1.0)
+    assert sweep(at("10:00"), lambda: 0.0 if cloud.calls("BatchWriteItem") else 30.0).failed == 1
+
+
+def test_a_delivery_that_is_tried_again_is_counted(cloud, one_lane):
+    """Deliver has parked it with its attempt: RetriesAlarm watches how many there are."""
+    park(2)
+    first, _ = cloud.parked()
+    item = {name: {"S": value} for name, value in first.items()} | {"attempt": {"N": "3"}}
+    client("dynamodb").put_item(TableName=TEMPLATE.environment("Sweeper")["PARKED_TABLE"], Item=item)
+    result = sweep(at("10:00"))
+    assert (result.started, result.retried) == (2, 1)
 
 
 def test_a_lease_whose_answer_was_lost_is_taken_all_the_same(cloud, one_lane):
@@ -325,10 +457,9 @@ def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypat
     monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 2)
     park(64)
     called = []
-    swept = replace(sweeper.sweeper, call_helpers=called.append).sweep(at("10:00"), "me", lambda: 30.0)
-    assert swept.started == 64
+    assert sweep(at("10:00"), call_helpers=called.append).started == 64
     [helpers] = called
-    assert 1 <= helpers < parking.LANES
+    assert 1 <= helpers < lanes.LANES
 
 
 def test_a_helper_calls_nobody(cloud, monkeypatch):
@@ -337,8 +468,7 @@ def test_a_helper_calls_nobody(cloud, monkeypatch):
     monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 2)
     park(64)
     called = []
-    helper = replace(sweeper.sweeper, call_helpers=called.append)
-    assert helper.sweep(at("10:00"), "me", lambda: 30.0, is_helper=True).started == 64
+    assert sweep(at("10:00"), call_helpers=called.append, is_helper=True).started == 64
     assert not called
 
 
@@ -346,5 +476,5 @@ def test_who_has_little_to_do_calls_nobody(cloud):
     """A helper costs an invocation and sixteen reads."""
     park(64)
     called = []
-    replace(sweeper.sweeper, call_helpers=called.append).sweep(at("10:00"), "me", lambda: 30.0)
+    sweep(at("10:00"), call_helpers=called.append)
     assert not called

@@ -93,7 +93,7 @@ messages = st.one_of(one_change, one_change, valid, near_valid, cancels, rarely)
 def ends(cloud: Cloud) -> list[str]:
     """The ends that a message has come to, by their effects."""
     canceled = [item for item in cloud.register().values() if item["revision"] == MESSAGE_ID]
-    by_name = [*(start.input["revision"] for start in cloud.starts), *(item["due"][-36:] for item in cloud.parked())]
+    by_name = [*(start.input["revision"] for start in cloud.starts), *(item["sort_key"][-36:] for item in cloud.parked())]
     assert all(revision == MESSAGE_ID for revision in by_name)
     reports = [*cloud.reports(), *cloud.reports(OWN_FAILURE_TOPIC), *cloud.undelivered()]
     return [

@@ -1,17 +1,20 @@
-"""What a message means: every rule of the message format, with the sentence that its breach is refused with."""
+"""The message format: every rule, with the sentence that refuses a message that breaks it."""
 
 import json
 import re
 import string
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from scheduler.event import INPUT_BYTES, MESSAGE_BYTES, Cancel, Event, Refused, Rules, as_json, parse
+from scheduler.event import Cancel, Event, Refused, Rules, parse
+from scheduler.limits import INPUT_BYTES, MAX_NESTING, MESSAGE_BYTES, as_json, nesting
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, TEMPLATE, event
 
+ACCEPTED_AT = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
 MESSAGE_ID = "5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa"
 INPUT_TOPIC = TEMPLATE.environment("Ingest")["INPUT_TOPIC_ARN"]
 RULES = Rules(INPUT_TOPIC, tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(",")))
@@ -19,11 +22,11 @@ RULES = Rules(INPUT_TOPIC, tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_AR
 
 def read(message: object, rules: Rules = RULES) -> Event | Cancel:
     """Parse a message: a text, or a value that becomes one."""
-    return parse(message if isinstance(message, str) else json.dumps(message), MESSAGE_ID, rules)
+    return parse(message if isinstance(message, str) else json.dumps(message), MESSAGE_ID, ACCEPTED_AT, rules)
 
 
-def workflow_input(message: object) -> dict:
-    """The workflow's input that an accepted event becomes."""
+def execution_input(message: object) -> dict:
+    """The input of the execution that an accepted event becomes."""
     return json.loads(read(message).input)
 
 
@@ -37,7 +40,7 @@ def without(*fields: str) -> dict:
     return {name: value for name, value in event().items() if name not in fields}
 
 
-# --- Messages that are no event ---------------------------------------------------------------------------------------
+# --- Messages that are not events -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,8 +53,6 @@ def without(*fields: str) -> dict:
         "{'date': 1}",
         "NaN",
         '{"date": Infinity}',
-        "[" * 100_000,
-        '{"a":' * 50_000,
         "\x00",
         "\ufeff{}",
     ],
@@ -63,6 +64,39 @@ def test_text_that_is_not_json_is_refused_and_kept_as_text(text):
     assert (refused.error, refused.event, refused.id) == ("the message is not JSON", text, MESSAGE_ID)
 
 
+def nested(levels: int) -> str:
+    """A JSON text of objects and arrays inside one another."""
+    text = "{}" if levels % 2 else "[]"
+    for level in range(levels - 1):
+        text = f"[{text}]" if level % 3 else f'{{"a":{text}}}'
+    return text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 50_000, nested(MAX_NESTING + 1), *("[" * n + "]" * n for n in (20_000, 100_000))],
+    ids=["open arrays", "open objects", "one level too many", "at a depth that can be read and not written", "deeper"],
+)
+def test_nesting_that_is_too_deep_is_refused_and_kept_as_text(text):
+    """At some depths Python reads a message and can't write it: such a message could not even be reported."""
+    refused = refusal(text)
+    assert (refused.error, refused.event) == ("the message is nested deeper than 100 levels", text)
+    assert json.loads(as_json({"event": refused.event})) == {"event": text}
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 50, MAX_NESTING])
+def test_nesting_is_counted(levels):
+    """Every object and array is a level; up to 100 are read."""
+    assert nesting(json.loads(nested(levels))) == levels
+    assert "nested" not in refusal(nested(levels)).error
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", True])
+def test_a_value_without_a_level_is_not_nested(value):
+    """Only objects and arrays are levels."""
+    assert nesting(value) == 0
+
+
 @pytest.mark.parametrize("message", [None, True, 1, 1.5, "date", [], [event()]])
 def test_json_that_is_not_an_object_is_refused(message):
     """Only a JSON object can be an event."""
@@ -70,9 +104,11 @@ def test_json_that_is_not_an_object_is_refused(message):
     assert (refused.error, refused.event) == ("the message is not a JSON object", message)
 
 
-def test_a_number_beyond_all_bounds_does_not_spoil_the_report():
-    """1e999 is JSON, but what Python makes of it is not: the report must be JSON for whoever reads it."""
-    refused = refusal('{"date": 1e999}')
+def test_a_number_that_is_too_large_is_refused_and_kept_as_text():
+    """1e999 is JSON, but infinite to Python, which would write it into the report as something that is not JSON."""
+    text = '{"date": 1e999}'
+    refused = refusal(text)
+    assert (refused.error, refused.event) == ("the message contains a number that is too large: 1e999", text)
     json.loads(as_json(refused.event), parse_constant=pytest.fail)
 
 
@@ -90,7 +126,7 @@ def test_a_number_beyond_all_bounds_does_not_spoil_the_report():
     ],
 )
 def test_the_predecessors_five_refusals_keep_their_wording(message, error):
-    """Five refusals read to the letter as they always did."""
+    """Users of the predecessor may match on these five sentences."""
     assert refusal(message).error == error
 
 
@@ -108,8 +144,8 @@ def test_the_predecessors_five_refusals_keep_their_wording(message, error):
         ({**without("user"), "usr": "x"}, "unknown field: usr"),
     ],
 )
-def test_one_problem_is_told_what_is_missing_first_then_what_is_wrong_then_what_is_unknown(message, error):
-    """Of several problems one is told: first what is missing, then what is wrong, then what is unknown."""
+def test_one_problem_is_reported_first_what_is_missing_then_what_is_wrong_then_what_is_unknown(message, error):
+    """Of several problems one is reported: first what is missing, then what is wrong, then what is unknown."""
     assert refusal(message).error == error
 
 
@@ -122,24 +158,24 @@ _NO_GROUP = "message_group_id must be 1 to 128 letters, digits and punctuation m
 
 
 @pytest.mark.parametrize(
-    "field", ["date", "payload", "target", "user", "failure_topic", "id", "subject", "message_group_id"]
+    "field", ["date", "timezone", "payload", "target", "user", "failure_topic", "id", "subject", "message_group_id"]
 )
 @pytest.mark.parametrize("value", [None, 5, 1.5, True, [], {}, ["x"]], ids=repr)
 def test_every_text_field_refuses_every_other_type(field, value):
     """null, numbers, lists and objects are not strings, and null is not the same as absent."""
-    assert refusal(event(**{"due" if field == "due" else field: value})).error == f"{field} must be a string"
+    assert refusal(event() | {field: value}).error == f"{field} must be a string"
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [], [["a", "b"]]], ids=repr)
 def test_attributes_must_be_an_object(value):
-    """Anything but an object is no map of attributes."""
+    """Attributes are a map from names to values."""
     assert refusal(event(attributes=value)).error == "attributes must be an object of strings"
 
 
 @pytest.mark.parametrize("value", [None, 5, True, [], {"DataType": "String"}], ids=repr)
 def test_an_attributes_value_must_be_a_string(value):
     """Attributes are strings; the refusal names the one that is not."""
-    assert refusal(event(attributes={"fine": "x", "colour": value})).error == "attributes.colour must be a string"
+    assert refusal(event(attributes={"fine": "x", "color": value})).error == "attributes.color must be a string"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +210,7 @@ def test_topics_that_cannot_be_published_to_are_refused(field, topic, problem):
     """A topic must be an ARN, of this Region and partition, allowed, and not the input topic: a loop."""
     refused = refusal(event(**{field: topic}))
     assert refused.error == f"{field} {problem}"
-    assert refused.failure_topic is None  # An unusable one must not swallow the report.
+    assert refused.failure_topic is None  # Else the report would be lost.
 
 
 def test_a_failure_topic_must_not_be_fifo():
@@ -203,10 +239,16 @@ def test_target_topic_arns_are_patterns_as_in_iam(patterns, topic, allowed):
     assert (rules.objection_to(arn) is None) == allowed
 
 
-def test_a_user_is_not_required_if_the_stack_says_so():
-    """EnforceUser=false accepts an event without a user, and still refuses one that is no string."""
+def test_an_empty_user_is_no_user():
+    """An empty string does not say whom to contact."""
+    assert refusal(event(user="")).error == "user is required"
+
+
+def test_a_user_is_not_required_if_the_stack_does_not_enforce_it():
+    """EnforceUser=false accepts an event without a user, and still refuses one that is not a string."""
     rules = replace(RULES, user_required=False)
     assert isinstance(read(without("user"), rules), Event)
+    assert isinstance(read(event(user=""), rules), Event)
     assert refusal(event(user=None), rules).error == "user must be a string"
 
 
@@ -219,19 +261,19 @@ def test_ids_that_fit(id):
 
 @pytest.mark.parametrize("id", ["", "x" * 65, "a b", "a.b", "ä", "a\n", "a/b", "٣"])
 def test_ids_that_do_not_fit(id):
-    """Any other id is refused, and its refusal goes by the MessageId."""
+    """Any other id is refused, and the refusal is reported under the MessageId."""
     refused = refusal(event(id=id))
     assert (refused.error, refused.id) == (f"id {_NO_ID}", MESSAGE_ID)
 
 
-def test_without_an_id_the_event_is_called_by_its_message_id():
-    """The publisher knows that name already: Publish returned it."""
+def test_without_an_id_the_message_id_is_the_id():
+    """The publisher knows it: Publish returned it."""
     accepted = read(event())
     assert (accepted.id, accepted.is_named, accepted.execution_name) == (MESSAGE_ID, False, MESSAGE_ID)
 
 
-def test_a_refused_event_goes_by_its_own_id_and_failure_topic():
-    """What is usable in a refused event is used for its report."""
+def test_a_refused_event_is_reported_under_its_own_id_on_its_own_failure_topic():
+    """Fields of a refused event that are valid are used for its report."""
     refused = refusal(event(id="order-4711", failure_topic=OWN_FAILURE_TOPIC, payload=5))
     assert (refused.id, refused.failure_topic) == ("order-4711", OWN_FAILURE_TOPIC)
     assert refused.event["payload"] == 5
@@ -240,12 +282,12 @@ def test_a_refused_event_goes_by_its_own_id_and_failure_topic():
 @pytest.mark.parametrize("subject", ["x", "Order 4711!", "x" * 99, "~", "a "])
 def test_subjects_that_fit(subject):
     """A subject of printable ASCII, less than 100 characters, is passed on."""
-    assert workflow_input(event(subject=subject))["publish"]["Subject"] == subject
+    assert execution_input(event(subject=subject))["publish"]["Subject"] == subject
 
 
 @pytest.mark.parametrize("subject", ["", " x", "x" * 100, "Größe", "a\nb", "a\x7f"])
 def test_subjects_that_do_not_fit(subject):
-    """SNS would refuse these when it is too late to tell."""
+    """SNS would refuse these when the event is due."""
     assert refusal(event(subject=subject)).error == _NO_SUBJECT
 
 
@@ -258,31 +300,34 @@ def test_message_groups_that_do_not_fit(group):
 @pytest.mark.parametrize(
     ("attributes", "problem"),
     [
-        ({"": "x"}, "must have names that SNS takes, unlike ''"),
-        ({"a b": "x"}, "must have names that SNS takes, unlike 'a b'"),
-        ({"ä": "x"}, "must have names that SNS takes, unlike '\\xe4'"),
-        ({"a\n": "x"}, "must have names that SNS takes, unlike 'a\\n'"),
-        ({".a": "x"}, "must have names that SNS takes, unlike '.a'"),
-        ({"a.": "x"}, "must have names that SNS takes, unlike 'a.'"),
-        ({"a..b": "x"}, "must have names that SNS takes, unlike 'a..b'"),
-        ({"AWS.a": "x"}, "must have names that SNS takes, unlike 'AWS.a'"),
-        ({"Amazon.a": "x"}, "must have names that SNS takes, unlike 'Amazon.a'"),
-        ({"x" * 257: "x"}, "must have names that SNS takes, unlike '" + "x" * 64 + "'"),
-        ({"colour": ""}, "must not be empty, unlike 'colour'"),
+        ({"": "x"}, "must have names that SNS and SQS accept, unlike ''"),
+        ({"a b": "x"}, "must have names that SNS and SQS accept, unlike 'a b'"),
+        ({"ä": "x"}, "must have names that SNS and SQS accept, unlike '\\xe4'"),
+        ({"a\n": "x"}, "must have names that SNS and SQS accept, unlike 'a\\n'"),
+        ({".a": "x"}, "must have names that SNS and SQS accept, unlike '.a'"),
+        ({"a.": "x"}, "must have names that SNS and SQS accept, unlike 'a.'"),
+        ({"a..b": "x"}, "must have names that SNS and SQS accept, unlike 'a..b'"),
+        ({"AWS.a": "x"}, "must have names that SNS and SQS accept, unlike 'AWS.a'"),
+        ({"Amazon.a": "x"}, "must have names that SNS and SQS accept, unlike 'Amazon.a'"),
+        ({"x" * 256: "x"}, "must have names that SNS and SQS accept, unlike '" + "x" * 64 + "'"),
+        ({"color": ""}, "must not be empty, unlike 'color'"),
+        ({"color": "a\tb"}, "must be printable: 'color' contains U+0009"),
+        ({"color": "\x7f"}, "must be printable: 'color' contains U+007F"),
+        ({"color": "a\x9f"}, "must be printable: 'color' contains U+009F"),
         ({"scheduler-id": "x"}, "must not contain scheduler-id, which is the scheduler's own"),
         ({"scheduler-date": "x"}, "must not contain scheduler-date, which is the scheduler's own"),
         (dict.fromkeys("abcdefghi", "x"), "must not be more than 8: SNS takes 10, and 2 are the scheduler's own"),
     ],
 )
 def test_attributes_that_do_not_fit(attributes, problem):
-    """Attributes that SNS would refuse, or drop without a word, are refused at the door."""
+    """Attributes that SNS would refuse, or with which SQS would refuse the delivery, are refused by Ingest."""
     assert refusal(event(attributes=attributes)).error == f"attributes {problem}"
 
 
 def test_attributes_are_passed_on_with_the_schedulers_two():
-    """Eight attributes of the publisher and two of the scheduler: what SNS takes."""
-    attributes = {name: f"value of {name}" for name in ("a", "b.c", "d-e", "f_g", "aws", "amazonas", "x" * 256, "1")}
-    passed_on = workflow_input(event(id="order", attributes=attributes))["publish"]["MessageAttributes"]
+    """Eight attributes of the publisher and two of the scheduler: ten, which is what SNS accepts."""
+    attributes = {name: f"value of {name}" for name in ("a", "b.c", "d-e", "f_g", "aws", "amazonas", "x" * 255, "1")}
+    passed_on = execution_input(event(id="order", attributes=attributes))["publish"]["MessageAttributes"]
     assert {name: value["StringValue"] for name, value in passed_on.items()} == {
         **attributes,
         "scheduler-id": "order",
@@ -308,29 +353,46 @@ def test_unknown_fields_are_refused_by_name(extra, error):
     assert refusal(event(**extra)).error == error
 
 
+REFUSED_BY_SQS = ["\0", "\x01", "\x08", "\x0b", "\x1f", "\ud800", "\udfff", "\ufffe", "\uffff"]
+
+
 @pytest.mark.parametrize("field", ["date", "payload", "target", "user", "id", "subject", "unknown"])
-@pytest.mark.parametrize("half", ["\ud800", "a\udfff", "\udc00\ud800"], ids=ascii)
-def test_half_a_surrogate_pair_is_refused_in_any_field(field, half):
-    """JSON can escape what no encoding can carry; the report escapes it again."""
-    refused = refusal(event(**{field: half}))
-    assert refused.error == f"{field} can't be encoded as UTF-8"
+@pytest.mark.parametrize("character", REFUSED_BY_SQS, ids=ascii)
+def test_a_character_that_sqs_refuses_is_refused_in_any_field(field, character):
+    """SNS would accept it, and whoever is subscribed with a queue would silently get nothing."""
+    refused = refusal(event(**{field: f"a{character}"}))
+    assert refused.error == f"{field} contains U+{ord(character):04X}, a character that SQS does not accept"
 
 
-@pytest.mark.parametrize("extra", [{"attributes": {"a": "\ud800"}}, {"attributes": {"\ud800": "a"}}])
-def test_half_a_surrogate_pair_is_refused_in_attributes(extra):
-    """Nested text is checked as well."""
-    assert refusal(event(**extra)).error == "attributes can't be encoded as UTF-8"
+@pytest.mark.parametrize("extra", [{"attributes": {"a": "\ufffe"}}, {"attributes": {"\ufffe": "a"}}])
+def test_a_character_that_sqs_refuses_is_refused_in_attributes(extra):
+    """Nested text is checked, too."""
+    assert refusal(event(**extra)).error == "attributes contains U+FFFE, a character that SQS does not accept"
 
 
-def test_half_a_surrogate_pair_is_refused_in_a_fields_name():
-    """The refusal itself can be encoded."""
-    assert refusal(event(**{"\ud800": "x"})).error == "\\ud800 can't be encoded as UTF-8"
+def test_a_character_that_sqs_refuses_is_refused_in_the_name_of_a_field():
+    """The refusal itself is printable."""
+    error = refusal(event(**{"\ud800": "x"})).error
+    assert error == "\\ud800 contains U+D800, a character that SQS does not accept"
 
 
-@pytest.mark.parametrize("character", ["x", "é", "€", "😀", '"', "\n", "\x01", "\u2028"], ids=ascii)
+@pytest.mark.parametrize(
+    "character", ["\t", "\n", "\r", " ", "\x7f", "\u2028", "\ud7ff", "\ue000", "\ufffd", "😀", "\U0010ffff"], ids=ascii
+)
+def test_every_character_that_sqs_accepts_is_accepted_in_a_payload(character):
+    """The payload arrives unchanged."""
+    assert execution_input(event(payload=character))["publish"]["Message"] == character
+
+
+def test_an_empty_payload_is_refused():
+    """SNS refuses an empty message (`Invalid parameter: Empty message`)."""
+    assert refusal(event(payload="")).error == "payload must not be empty"
+
+
+@pytest.mark.parametrize("character", ["x", "é", "€", "😀", '"', "\n", "\x7f", "\u2028"], ids=ascii)
 def test_the_largest_payload_that_fits_is_accepted_and_one_byte_more_is_not(character):
-    """The limit counts the bytes of the whole input, so of its envelope and of what JSON escapes, too."""
-    envelope = len(read(event(payload="")).input.encode())
+    """The limit counts the bytes of the whole input: of its envelope and of what JSON escapes, too."""
+    envelope = len(read(event(payload="x")).input.encode()) - 1
     size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     payload = character * ((INPUT_BYTES - envelope) // size)
     payload += "x" * (INPUT_BYTES - envelope - len(payload) * size)
@@ -345,26 +407,26 @@ def test_the_largest_payload_that_fits_is_accepted_and_one_byte_more_is_not(char
 
 
 def test_a_fifo_target_gets_the_id_as_group_and_for_deduplication():
-    """Without a group an event is a group of its own; SNS drops its repeats."""
-    publish = workflow_input(event(target=FIFO_TARGET))["publish"]
+    """Without a group each event is a group; SNS discards its repeats."""
+    publish = execution_input(event(target=FIFO_TARGET))["publish"]
     assert publish["MessageGroupId"] == publish["MessageDeduplicationId"] == MESSAGE_ID
 
 
 def test_a_replacement_is_not_a_repeat_to_a_fifo_target():
-    """A named event is deduplicated by id and revision, so that its replacement is not dropped as its repeat."""
-    publish = workflow_input(event(target=FIFO_TARGET, id="order", message_group_id="orders"))["publish"]
+    """A named event is deduplicated by id and revision, so that SNS does not discard its replacement."""
+    publish = execution_input(event(target=FIFO_TARGET, id="order", message_group_id="orders"))["publish"]
     assert (publish["MessageGroupId"], publish["MessageDeduplicationId"]) == ("orders", f"order-{MESSAGE_ID}")
 
 
 def test_the_longest_deduplication_id_fits():
     """SNS takes 128 characters; an id of 64, a hyphen and a MessageId are 101."""
-    publish = workflow_input(event(target=FIFO_TARGET, id="x" * 64))["publish"]
+    publish = execution_input(event(target=FIFO_TARGET, id="x" * 64))["publish"]
     assert len(publish["MessageDeduplicationId"]) <= 128
 
 
 def test_a_standard_target_takes_a_group_and_no_deduplication():
     """SNS takes a group on a standard topic (it is passed on to fair queues), but no deduplication id."""
-    publish = workflow_input(event(message_group_id="orders"))["publish"]
+    publish = execution_input(event(message_group_id="orders"))["publish"]
     assert publish["MessageGroupId"] == "orders"
     assert "MessageDeduplicationId" not in publish
 
@@ -389,23 +451,24 @@ def test_cancel_names_an_id(id):
         ({"cancel": None}, "cancel must be a string"),
         ({"cancel": 5}, "cancel must be a string"),
         ({"cancel": ["x"]}, "cancel must be a string"),
-        ({"cancel": "\ud800"}, "cancel can't be encoded as UTF-8"),
+        ({"cancel": "\ud800"}, "cancel contains U+D800, a character that SQS does not accept"),
     ],
 )
 def test_cancels_that_are_refused(message, error):
-    """A cancel is one id and nothing else, so that it is not taken for an event or the other way round."""
+    """A cancel is one id and nothing else: it can't be mistaken for an event."""
     assert refusal(message).error == error
 
 
-# --- What the workflow gets -------------------------------------------------------------------------------------------
+# --- The input of the execution -------------------------------------------------------------------------------------
 
 
-def test_the_workflows_input_is_complete_and_carries_the_payload_once():
+def test_the_input_is_complete_and_carries_the_payload_once():
     """Deliver reads this and nothing else; the report puts the payload back."""
-    assert workflow_input(event(id="order", subject="Hello", failure_topic=OWN_FAILURE_TOPIC)) == {
+    assert execution_input(event(id="order", subject="Hello", failure_topic=OWN_FAILURE_TOPIC)) == {
         "id": "order",
         "revision": MESSAGE_ID,
-        "due": "2026-12-24T10:00:00Z",
+        "lane": "lane-08",
+        "due_ms": 1798106400000,
         "cutoff_at": "2026-12-24T09:59:59Z",
         "due_rounded_up_at": "2026-12-24T10:00:00Z",
         "publish": {
@@ -430,39 +493,57 @@ def test_the_workflows_input_is_complete_and_carries_the_payload_once():
 
 # --- Anything at all --------------------------------------------------------------------------------------------------
 
-any_text = st.text(st.characters(codec="utf-8"))
+any_text = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), min_size=1
+)
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
 fields = st.sampled_from(
-    ["date", "payload", "target", "user", "failure_topic", "id", "subject", "attributes", "message_group_id", "cancel"]
+    [
+        "date",
+        "delay",
+        "timezone",
+        "payload",
+        "target",
+        "user",
+        "failure_topic",
+        "id",
+        "subject",
+        "attributes",
+        "message_group_id",
+        "cancel",
+    ]
 )
 
 
 @given(any_text)
-@example("\x00 \u2028 \ufffe 😀")
+@example("\t\r\n \u2028 \ufffd 😀")
 @example('{"payload": "\\u0041"}')
 def test_any_text_is_a_payload_and_arrives_unchanged(payload):
-    """Any text that UTF-8 can encode survives to the last byte."""
-    delivered = workflow_input(event(payload=payload))["publish"]["Message"]
+    """Any text that SQS accepts arrives byte by byte."""
+    delivered = execution_input(event(payload=payload))["publish"]["Message"]
     assert delivered.encode() == payload.encode()
 
 
 @given(st.text() | any_json.map(json.dumps))
 @example("[NaN]")
 @example('{"date": ' + "9" * 5000 + "}")
-def test_any_message_is_understood_or_refused_in_one_line(text):
+def test_any_message_is_accepted_or_refused_in_one_line(text):
     """No text raises anything but `Refused`, whose error is one printable line and whose report can be encoded."""
     try:
-        parse(text, MESSAGE_ID, RULES)
+        parse(text, MESSAGE_ID, ACCEPTED_AT, RULES)
     except Refused as refused:
         assert refused.error.isprintable()
+        report = as_json({"error": refused.error, "event": refused.event})
+        report.encode()
+        json.loads(report, parse_constant=pytest.fail)
 
 
 @given(st.dictionaries(fields, any_json, max_size=4), st.sets(fields, max_size=2))
-def test_any_near_miss_is_understood_or_refused_with_the_field_at_fault(changes, missing):
+def test_any_near_miss_is_accepted_or_refused_with_the_field_at_fault(changes, missing):
     """A refusal of an object always begins with the name of a field, or names the unknown one."""
     message = {name: value for name, value in (event() | changes).items() if name not in missing}
     try:
@@ -479,7 +560,9 @@ id_characters = string.ascii_letters + string.digits + "_-"
 def test_an_executions_name_is_one_that_step_functions_takes(id, message_id):
     """80 characters of those that may be used when CloudWatch Logs are on; it begins with the id."""
     assume(id != message_id)
-    named = parse(json.dumps(event(id=id)), message_id, RULES)
+    named = parse(json.dumps(event(id=id)), message_id, ACCEPTED_AT, RULES)
     assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", named.execution_name)
     assert named.execution_name.startswith(id)
-    assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", parse(json.dumps(event()), message_id, RULES).execution_name)
+    assert re.fullmatch(
+        r"[0-9A-Za-z_-]{1,80}", parse(json.dumps(event()), message_id, ACCEPTED_AT, RULES).execution_name
+    )

@@ -1,13 +1,16 @@
-"""When an event is due, and the whole seconds for which its workflow waits."""
+"""When an event is due, and the times at which its execution acts."""
 
+import importlib.resources
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scheduler.event import CUTOFF_LEAD, Refused, Rules, instant, parse
-from scheduler.parking import due_of, sort_key
+from scheduler.event import Event, Refused, Rules, parse
+from scheduler.lanes import due_of, sort_key
+from scheduler.times import CUTOFF_LEAD, EPOCH, HOLD_LEAD, EventTimes, instant
+from scheduler.times import zone as load_zone
 
 from tests.conftest import TEMPLATE, event
 
@@ -17,20 +20,30 @@ SECOND = timedelta(seconds=1)
 
 _NOT_ISO = "date must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z"
 _TOO_FINE = "date must not be finer than a microsecond"
-_OUT_OF_RANGE = "date must be in the years 1 to 9999, in UTC"
+_OUT_OF_RANGE = "date must be from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z"
 
 
-def due(date: str) -> datetime:
-    return parse(json.dumps(event(date)), "a-message-id", RULES).due
+ACCEPTED_AT = datetime(2026, 12, 24, 9, 0, 0, 123_000, UTC)
 
 
-def waits(date: str) -> dict[str, datetime]:
-    """The times in the workflow's input; those that a Wait state gets, only in the form that it honours."""
-    read = json.loads(parse(json.dumps(event(date)), "a-message-id", RULES).input)
-    times = {"due": datetime.fromisoformat(read["due"])}
-    for name in {"cutoff_at", "wake_at", "due_rounded_up_at"} & read.keys():
-        times[name] = datetime.strptime(read[name], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return times
+def accepted(message: dict, accepted_at: datetime = ACCEPTED_AT) -> Event:
+    return parse(json.dumps(message), "a-message-id", accepted_at, RULES)
+
+
+def due(date: str, **fields: str) -> datetime:
+    return accepted(event(date, **fields)).due
+
+
+def delayed(delay: object, accepted_at: datetime = ACCEPTED_AT, **fields: str) -> datetime:
+    """When an event with a `delay` instead of a date is due."""
+    message = {name: value for name, value in event(**fields).items() if name != "date"}
+    return accepted(message | {"delay": delay}, accepted_at).due
+
+
+def refusal_of(message: dict) -> str:
+    with pytest.raises(Refused) as refused:
+        accepted(message)
+    return refused.value.error
 
 
 @pytest.mark.parametrize(
@@ -89,6 +102,12 @@ def test_dates_that_are_understood(date, expected):
         ("24.12.2026 18:00", _NOT_ISO),
         ("2026-W54-1", _NOT_ISO),
         ("1766599200", _NOT_ISO),  # seconds since 1970
+        ("2026W25414", _NOT_ISO),  # fromisoformat takes the eighth character for a separator
+        ("2026W52-11", _NOT_ISO),
+        ("2026W52W14", _NOT_ISO),
+        ("2026-W524", _NOT_ISO),
+        ("2026-1224", _NOT_ISO),
+        ("202612-24", _NOT_ISO),
         ("2026-12-2", _NOT_ISO),
         ("2026-1-24T18:00:00Z", _NOT_ISO),
         ("-------", _NOT_ISO),
@@ -100,13 +119,14 @@ def test_dates_that_are_understood(date, expected):
         ("+12026-12-24T18:00:00Z", _NOT_ISO),
         ("2026-12-24T18:00:00.1234567Z", _TOO_FINE),
         ("2026-12-24T18:00:00.0000000Z", _TOO_FINE),
+        ("9999-12-31T23:59:59.5Z", _OUT_OF_RANGE),  # it could not be rounded up to a whole second
         ("9999-12-31T23:59:59.000001Z", _OUT_OF_RANGE),
         ("9999-12-31T23:59:59-00:01", _OUT_OF_RANGE),
         ("0001-01-01T00:00:00+00:01", _OUT_OF_RANGE),
     ],
 )
 def test_dates_that_are_refused(date, error):
-    """What is not ISO 8601, finer than the clock, or out of range is refused in one sentence."""
+    """A date that is not ISO 8601, finer than a microsecond, or out of range is refused in one sentence."""
     with pytest.raises(Refused) as refused:
         due(date)
     assert refused.value.error == error
@@ -146,18 +166,38 @@ recent = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=of
 
 @given(moments)
 def test_any_date_is_due_when_it_says(moment):
-    """A date with any offset is the same moment in UTC, and so is what the delivery says of it."""
-    assert due(moment.isoformat()) == moment
-    assert waits(moment.isoformat())["due"] == moment
+    """A date with any offset is the same moment in UTC, and so is the date of the delivery."""
+    event_ = accepted(event(moment.isoformat()))
+    assert event_.due == moment
+    attributes = json.loads(event_.input)["publish"]["MessageAttributes"]
+    assert datetime.fromisoformat(attributes["scheduler-date"]["StringValue"]) == moment
 
 
 @given(moments)
-def test_no_wait_ends_after_its_time_and_publishing_never_comes_early(moment):
-    """cutoff, waking and due follow each other; the whole second to publish at is the first that is not early."""
-    times = waits(moment.isoformat())
-    assert times["cutoff_at"] <= times.get("wake_at", times["cutoff_at"])
-    if moment >= datetime(1970, 1, 1, tzinfo=UTC):
-        assert moment <= times["due_rounded_up_at"] < moment + SECOND
+def test_the_input_has_the_times_in_whole_seconds(moment):
+    """A Wait state honors nothing finer, and only in this form."""
+    times, input = EventTimes(moment.astimezone(UTC)), json.loads(accepted(event(moment.isoformat())).input)
+    expected = {"cutoff_at": times.cutoff_at, "due_rounded_up_at": times.due_rounded_up_at}
+    if times.wake_at:
+        expected["wake_at"] = times.wake_at
+    read = {
+        name: datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        for name, text in input.items()
+        if name.endswith("_at")
+    }
+    assert read == expected
+    assert input["due_ms"] == times.due_ms
+
+
+@given(moments)
+def test_the_times_follow_each_other_and_none_is_before_1970(moment):
+    """Cutoff, waking, due; and a long-past event does not wait."""
+    times = EventTimes(moment.astimezone(UTC))
+    wake_at = times.wake_at or times.cutoff_at
+    assert EPOCH <= times.cutoff_at <= wake_at <= times.due_rounded_up_at
+    assert times.due_ms >= 0
+    if moment <= EPOCH:
+        assert {times.cutoff_at, wake_at, times.due_rounded_up_at} == {EPOCH}
 
 
 @given(recent)
@@ -166,15 +206,16 @@ def test_no_wait_ends_after_its_time_and_publishing_never_comes_early(moment):
 @example(datetime(2026, 12, 24, 18, 0, 0, 499_999, UTC))
 @example(datetime(2026, 12, 24, 18, 0, 0, 500_000, UTC))
 @example(datetime(2026, 12, 24, 18, 0, 0, 999_999, UTC))
-def test_the_workflow_asks_at_the_cutoff_and_wakes_in_time_for_the_fraction(moment):
-    """It asks less than the promised two seconds before the event is due, but not too late to be answered; and it
-    wakes at least half a second before a fraction."""
-    times = waits(moment.isoformat())
-    assert CUTOFF_LEAD <= moment - times["cutoff_at"] < CUTOFF_LEAD + SECOND <= 2 * SECOND
-    assert ("wake_at" in times) == bool(moment.microsecond)
-    if "wake_at" in times:
-        assert 0.5 * SECOND <= moment - times["wake_at"] < 1.5 * SECOND
-        assert times["cutoff_at"] <= times["wake_at"] < moment <= times["due_rounded_up_at"]
+def test_an_execution_acts_in_time_and_never_early(moment):
+    """It looks up its event 0.5 to 1.5 s before it is due, which is within the promised two seconds; it wakes 0.5 to
+    1.5 s before a fraction; rounded up, the due time is less than a second, or a millisecond, later."""
+    times, second = EventTimes(moment), timedelta(seconds=1)
+    assert CUTOFF_LEAD <= moment - times.cutoff_at < CUTOFF_LEAD + second <= 2 * second
+    assert timedelta() <= times.due_rounded_up_at - moment < second
+    assert timedelta() <= EPOCH + timedelta(milliseconds=times.due_ms) - moment < timedelta(milliseconds=1)
+    assert (times.wake_at is None) == (moment.microsecond == 0)
+    if times.wake_at:
+        assert HOLD_LEAD <= moment - times.wake_at < HOLD_LEAD + second
 
 
 @given(moments, moments)
@@ -183,3 +224,131 @@ def test_sort_keys_sort_as_time_does(one, other):
     one, other = one.astimezone(UTC), other.astimezone(UTC)
     assert due_of(sort_key(one, "r")) == one
     assert (sort_key(one, "r") < sort_key(other, "r")) == (one < other)
+
+
+# --- Delay ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("delay", "expected"),
+    [
+        (0, "2026-12-24T09:00:00.123000Z"),
+        (90, "2026-12-24T09:01:30.123000Z"),
+        (0.877, "2026-12-24T09:00:01Z"),
+        (1e-6, "2026-12-24T09:00:00.123001Z"),
+        (86400, "2026-12-25T09:00:00.123000Z"),
+    ],
+)
+def test_a_delay_counts_from_the_time_at_which_sns_accepted_the_message(delay, expected):
+    """To the microsecond; not from when Ingest reads it, so that a repeated message is due at the same time."""
+    assert instant(delayed(delay)) == expected
+
+
+_NO_NUMBER, _TOO_LONG = "delay must be a number of seconds", "delay must not end after 9999-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize(
+    ("delay", "error"),
+    [
+        *((delay, _NO_NUMBER) for delay in ("90", "PT90S", None, True, False, [90], {})),
+        *((delay, "delay must not be negative") for delay in (-1, -0.001, -(10**400))),
+        *((delay, _TOO_LONG) for delay in (1e12, 1e300, 10**400, 252_000_000_000)),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_delays_that_are_refused(delay, error):
+    """Anything but a non-negative number of seconds that ends within the calendar."""
+    with pytest.raises(Refused) as refused:
+        delayed(delay)
+    assert refused.value.error == error
+
+
+def test_date_and_delay_are_not_combined():
+    """Exactly one says when the event is due."""
+    assert refusal_of(event(delay=90)) == "delay must not stand beside date"
+    assert refusal_of({n: v for n, v in event().items() if n != "date"}) == "date is required"
+
+
+@given(moments, st.floats(0, 1e9) | st.integers(0, 10**9))
+def test_any_delay_is_added(accepted_at, delay):
+    """To the microsecond, whatever the calendar does in between."""
+    accepted_at = accepted_at.astimezone(UTC)
+    try:
+        expected = accepted_at + timedelta(seconds=delay)
+    except OverflowError:
+        expected = None
+    if expected is None or expected > datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC):
+        with pytest.raises(Refused, match=_TOO_LONG):
+            delayed(delay, accepted_at)
+    else:
+        assert delayed(delay, accepted_at) == expected
+
+
+# --- Time zone --------------------------------------------------------------------------------------------------------
+
+_NO_ZONE = "timezone must be an IANA time zone, such as Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("date", "zone", "expected"),
+    [
+        ("2026-12-24T18:00", "Europe/Berlin", "2026-12-24T17:00:00Z"),
+        ("2026-06-24T18:00", "Europe/Berlin", "2026-06-24T16:00:00Z"),
+        ("2026-06-24", "Asia/Kolkata", "2026-06-23T18:30:00Z"),
+        ("2026-10-25T02:30", "Europe/Berlin", "2026-10-25T00:30:00Z"),  # twice on that day: the first
+        ("2026-12-24T18:00:00.25", "UTC", "2026-12-24T18:00:00.250000Z"),
+    ],
+)
+def test_a_date_without_an_offset_is_local_time_in_the_timezone(date, zone, expected):
+    """A local time that exists twice, when clocks are set back, means the first."""
+    assert instant(due(date, timezone=zone)) == expected
+
+
+@pytest.mark.parametrize(
+    ("date", "zone", "error"),
+    [
+        ("2026-12-24T18:00", "Europe/Berln", _NO_ZONE),
+        ("2026-12-24T18:00", "", _NO_ZONE),
+        ("2026-12-24T18:00", "europe/berlin", _NO_ZONE),
+        ("2026-12-24T18:00", "+01:00", _NO_ZONE),
+        ("2026-12-24T18:00", "../tzdata/zones", _NO_ZONE),
+        ("2026-12-24T18:00", "/etc/passwd", _NO_ZONE),
+        ("2026-12-24T18:00Z", "Europe/Berlin", "date must not have an offset beside timezone"),
+        ("2026-12-24T18:00+01:00", "Europe/Berlin", "date must not have an offset beside timezone"),
+        (
+            "2026-03-29T02:30",
+            "Europe/Berlin",
+            "date is not a time that exists in Europe/Berlin: clocks are set forward then",
+        ),
+        ("9999-12-31T23:00", "America/Los_Angeles", _OUT_OF_RANGE),
+        ("0001-01-01T00:00", "Asia/Tokyo", _OUT_OF_RANGE),
+    ],
+)
+def test_timezones_that_are_refused(date, zone, error):
+    """An unknown zone, a zone beside an offset, and a local time that does not exist."""
+    assert refusal_of(event(date, timezone=zone)) == error
+
+
+def test_a_timezone_without_a_date_is_refused():
+    """A delay is the same in every zone."""
+    message = {name: value for name, value in event(delay=90, timezone="Europe/Berlin").items() if name != "date"}
+    assert refusal_of(message) == "timezone must not stand beside delay"
+
+
+ZONES = importlib.resources.files("tzdata").joinpath("zones").read_text().split()
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)), st.sampled_from(ZONES))  # noqa: DTZ001
+@example(datetime(2026, 3, 29, 2, 30), "Europe/Berlin")  # noqa: DTZ001
+@example(datetime(2026, 10, 25, 2, 30), "Europe/Berlin")  # noqa: DTZ001
+@example(datetime(2011, 12, 30, 12, 0), "Pacific/Apia")  # noqa: DTZ001
+def test_any_local_time_in_any_zone(local, name):
+    """The result equals a search: of the moments that the zone shows as this local time, the first; refused if none."""
+    zone = load_zone(name)
+    offsets = {zone.utcoffset(local + timedelta(hours=hours)) for hours in range(-30, 31)}
+    candidates = ((local - offset).replace(tzinfo=UTC) for offset in offsets)
+    moments = [moment for moment in candidates if moment.astimezone(zone).replace(tzinfo=None) == local]
+    if moments:
+        assert due(local.isoformat(), timezone=name) == min(moments)
+    else:
+        assert "is not a time that exists" in refusal_of(event(local.isoformat(), timezone=name))
