@@ -21,7 +21,8 @@ METRICS = {
     "AWS/SQS": ({"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}, "QueueName"),
     "AWS/States": ({"ExecutionsFailed", "ExecutionsTimedOut"}, "StateMachineArn"),
     "AWS/Lambda": ({"Errors", "Throttles", "Invocations"}, "FunctionName"),
-    "Punctual": ({"Failed", "Overdue"}, "service"),
+    "AWS/SNS": ({"NumberOfNotificationsFailed", "NumberOfNotificationsFailedToRedriveToDlq"}, "TopicName"),
+    "Punctual": ({"Failed", "Overdue", "Retries"}, "service"),
 }
 
 
@@ -149,6 +150,7 @@ NEEDS = {
     "arn:aws:states:::sns:publish": "sns:Publish",
     "arn:aws:states:::sqs:sendMessage": "sqs:SendMessage",
     "arn:aws:states:::dynamodb:getItem": "dynamodb:GetItem",
+    "arn:aws:states:::dynamodb:putItem": "dynamodb:PutItem",
     "arn:aws:states:::lambda:invoke": "lambda:InvokeFunction",
 }
 TO_LOG_AND_TRACE = ("logs:", "xray:")
