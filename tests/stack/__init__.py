@@ -1,2 +1,5 @@
-"""The deployed stack, driven through its topics. A package, because its fixtures have to end with it: they poll in the
-background, and other tests of the same process hand AWS clients to moto."""
+"""Tests of the deployed stack, driven through its topics.
+
+This is a package so that its fixtures end with it: they poll in the background, and later tests in the same process
+hand all AWS clients to moto.
+"""

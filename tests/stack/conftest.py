@@ -1,5 +1,7 @@
-"""One emulator with IAM enforced, two stacks in it by the shipped `sam build && sam deploy`, and a run of scenarios on
-the first, which goes on in the background while the other tests use the second."""
+"""One emulator with IAM enforced and two stacks on it, deployed by the shipped `sam build` and `sam deploy`.
+
+The first stack runs the scenarios in the background while the other tests use the second one.
+"""
 
 import copy
 import json
@@ -12,36 +14,35 @@ from datetime import timedelta
 import pytest
 
 from tests.stack.scenarios import MORE_SCENARIOS
-from tools.local import ROOT, LocalStack
-from tools.local.consumers import Consumer
-from tools.local.demo import SCENARIOS, Run, wake
+from tools.local import ROOT, Consumer, LocalStack
+from tools.local.scenarios import SCENARIOS, Run, wake
 
 OTHER_ACCOUNT = "222222222222"
-# A shared machine runs everything at once here, cold: the demo and the benchmark are what judges lateness.
-LATEST = timedelta(seconds=5)
+# On a shared machine everything runs at once and cold here. The demo and the benchmark judge lateness.
+MAX_LATENESS = timedelta(seconds=5)
 
 
-class Background:
-    """A Run with a thread that watches it."""
+class BackgroundRun:
+    """A run that a thread watches."""
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self._run = run
         run.publish()
         self._thread = threading.Thread(target=lambda: [None for _ in run.watch()], daemon=True)
         self._thread.start()
 
-    def ended(self) -> Run:
-        """The run, when it has ended."""
+    def wait(self) -> Run:
+        """Wait until the run has ended. Returns it."""
         self._thread.join()
-        return self.run
+        return self._run
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
     """The stack with its default parameters."""
     if not all((ROOT / ".venv" / name).exists() for name in ("emulator/bin/python", "sam/bin/sam")):
-        pytest.fail("The stack's tests need the emulator and sam: run `make setup`", pytrace=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Who ends the tests, ends the emulator.
+        pytest.fail("These tests need the emulator and sam: run `make setup`", pytrace=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Stop the emulator when the tests are terminated.
     with LocalStack(auth=True) as stack:
         stack.build()
         stack.deploy()
@@ -49,19 +50,18 @@ def stack() -> Iterator[LocalStack]:
 
 
 @pytest.fixture(scope="package")
-def scenarios(stack: LocalStack) -> Iterator[Background]:
+def scenarios(stack: LocalStack) -> Iterator[BackgroundRun]:
     """The demo's scenarios and more, all published at once."""
     with Consumer(stack) as consumer:
         wake(stack, consumer)
-        run = Run(stack, consumer, SCENARIOS + MORE_SCENARIOS, LATEST)
-        background = Background(run)
+        background = BackgroundRun(Run(stack, consumer, SCENARIOS + MORE_SCENARIOS, MAX_LATENESS))
         yield background
-        background.ended()
+        background.wait()
 
 
 @pytest.fixture(scope="package")
-def other(stack: LocalStack, scenarios: Background) -> LocalStack:
-    """Another stack beside the first, with other parameters: sweeps every 5 s, targets in two accounts."""
+def other(stack: LocalStack, scenarios: BackgroundRun) -> LocalStack:
+    """A second stack with other parameters: a sweep every 5 s, targets in two accounts."""
     account = stack.outputs["InputTopicArn"].split(":")[4]
     topics = ",".join(f"arn:aws:sns:{stack.region}:{account}:*" for account in (account, OTHER_ACCOUNT))
     stack.deploy({"SweepIntervalSeconds": "5", "TargetTopicArns": topics}, stack_name="other")
@@ -73,7 +73,7 @@ def other(stack: LocalStack, scenarios: Background) -> LocalStack:
 
 
 class Role:
-    """A role of a deployed stack, and a way to take permissions from it for a while."""
+    """A role of a deployed stack, from which permissions can be taken for a while."""
 
     def __init__(self, stack: LocalStack, logical_id: str) -> None:
         self._iam = stack.client("iam")
@@ -90,7 +90,7 @@ class Role:
 
     @contextmanager
     def without(self, sid: str, action: str | None = None) -> Iterator[None]:
-        """Take one statement away, or one action of it; give it back in the end."""
+        """Remove one statement, or one of its actions, until the block ends."""
         [(name, shipped, statement)] = [
             (name, document, statement)
             for name, document in self.policies.items()
@@ -110,5 +110,5 @@ class Role:
         names = {"RoleName": self._name, "PolicyName": name}
         if document["Statement"]:
             self._iam.put_role_policy(**names, PolicyDocument=json.dumps(document))
-        else:  # IAM takes no empty policy.
+        else:  # IAM rejects a policy without statements.
             self._iam.delete_role_policy(**names)

@@ -1,6 +1,6 @@
-"""Random histories of ids, scheduled, replaced, canceled, repeated and overtaken, end as a model of ten lines says.
+"""Random histories of ids (scheduled, replaced, canceled, repeated, overtaken) end as a small model says.
 
-All are played at once on the deployed stack. HISTORIES_SEED in the environment plays those of a failure again.
+All of them run at the same time on the deployed stack. Set HISTORIES_SEED to the seed of a failure to run it again.
 """
 
 import json
@@ -13,24 +13,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tools.local import LocalStack
-from tools.local.consumers import Consumer
+from tools.local import Consumer, LocalStack
 
 COUNT = 36
 SEED = int(os.environ.get("HISTORIES_SEED", random.randrange(10**6)))
 
-# Seconds from the start. Messages are a second and more apart, because the emulator's SNS tells time in whole seconds.
+# Seconds from the start. Messages are at least a second apart, because the emulator's SNS has timestamps in seconds.
 LAST_MESSAGE, LAST_DUE = 12, 22
-# Publishers are promised that what they publish this long before the date holds. What comes later may do so.
+# A cancel or a replacement is promised to hold until this long before the due time. A later one may hold.
 PROMISED = 2
-# How long after it is due an event may still be stopped by a message that has overtaken its own.
+# How long after its due time an event may still be stopped by a message that has overtaken its own.
 SLACK = 3
 
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """One message of an id. It is published at a time and reaches the queue at another: later if it was overtaken, and
-    again each time it is repeated. Without `due` it is a cancel. All in seconds from the start."""
+    """One message for an id. Times are seconds from the start.
+
+    reaches_at: when it reaches the queue: later than published_at if it is overtaken, several times if it is repeated.
+    due: None for a cancel.
+    """
 
     published_at: float
     reaches_at: tuple[float, ...]
@@ -54,7 +56,7 @@ def draw(dice: random.Random) -> list[Message]:
 
 
 class Player:
-    """Publishes histories: to the topic, or, where a message is overtaken or repeated, to the queue behind it."""
+    """Publishes histories: to the topic or, if a message is overtaken or repeated, to the queue behind it."""
 
     def __init__(self, stack: LocalStack, target: str) -> None:
         self._outputs, self._target = stack.outputs, target
@@ -65,14 +67,14 @@ class Player:
         self._queue = found["StackResourceDetail"]["PhysicalResourceId"]
 
     def play(self, histories: dict[str, list[Message]]) -> datetime:
-        """Play all of them at once. Returns when they started."""
+        """Play all histories at the same time. Returns the start time."""
         steps = sorted(
             (at, number, id, message)
             for id, history in histories.items()
             for message in history
             for number, at in enumerate(message.reaches_at)
         )
-        # A whole second, so that whole numbers are whole seconds.
+        # A whole second, so that whole numbers mean whole seconds of the clock.
         started_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
         for at, _, id, message in steps:
             time.sleep(max(0, (started_at - datetime.now(UTC)).total_seconds() + at))
@@ -96,7 +98,7 @@ class Player:
 
 
 def model(history: list[Message]) -> Iterator[tuple[Message, set[int]]]:
-    """For each event of one id: how often it may be delivered."""
+    """For each event of one id: how many times it may be delivered."""
     for event in (message for message in history if message.due is not None):
         later = [m.reaches_at[0] for m in history if m.published_at > event.published_at]
         goes_at = max(event.due, event.reaches_at[0])

@@ -1,28 +1,27 @@
-"""The roles hold no permission without a use: take one action away, and something breaks; give it back, and it works.
+"""Every permission of the roles is needed: without it an operation fails, and with it the operation works again.
 
-Of the emulator's callers only functions act in their role. What it cannot tell is listed in `UNTOLD`, with the reason.
+On the emulator only functions act in their roles. `NOT_TESTABLE` lists the other permissions with the reason.
 """
 
 import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from scheduler.parking import lanes
 
 from tests.stack.conftest import Role
-from tools.local import LocalStack
-from tools.local.consumers import Consumer
+from tools.local import Consumer, LocalStack
 
 ROLES = ("IngestRole", "SweeperRole", "HoldRole", "SweepRole", "DeliverRole", "ClockRole")
-FAR = "2100-01-01T00:00:00Z"
+BEYOND_HORIZON = "2100-01-01T00:00:00Z"
 
 
-class Stage:
-    """The stack whose permissions are taken, and the scenes played on it. Each returns whether it went well."""
+class Operations:
+    """What the stack does with its permissions. Each public method does one thing and returns whether it worked."""
 
     def __init__(self, stack: LocalStack, consumer: Consumer) -> None:
         self.roles = {role: Role(stack, role) for role in ROLES}
@@ -36,31 +35,31 @@ class Stage:
         self._target = consumer.topic("permissions")
         self._lanes = itertools.cycle(lanes())
 
-    # Ingest, called as Lambda calls it.
+    # Ingest, invoked as Lambda's poller invokes it.
 
-    def starts_a_near_event(self) -> bool:
+    def starts_an_event_within_the_horizon(self) -> bool:
         return self._ingest(self._event())
 
-    def parks_a_far_event(self) -> bool:
-        return self._ingest(self._event(date=FAR))
+    def parks_an_event_beyond_the_horizon(self) -> bool:
+        return self._ingest(self._event(date=BEYOND_HORIZON))
 
-    def registers_a_name(self) -> bool:
+    def registers_an_id(self) -> bool:
         return self._ingest(self._event(id=str(uuid.uuid4())))
 
-    def takes_a_cancelled_event_out_of_its_lane(self) -> bool:
+    def deletes_a_canceled_event_from_its_lane(self) -> bool:
         id = str(uuid.uuid4())
-        return self._ingest(self._event(date=FAR, id=id)) and self._ingest({"cancel": id})
+        return self._ingest(self._event(date=BEYOND_HORIZON, id=id)) and self._ingest({"cancel": id})
 
     def reports_a_refusal(self) -> bool:
-        """On the failure topic, and not in the queue for what could not be reported."""
+        """On the failure topic, and not in the Undelivered queue."""
         before = self._undelivered()
         return self._ingest({}) and self._undelivered() == before
 
-    def keeps_a_refusal_it_cannot_report(self) -> bool:
+    def sends_an_unreportable_refusal_to_undelivered(self) -> bool:
         with self.roles["IngestRole"].without("ReportFailures"):
             return self._ingest({})
 
-    def tries_a_failed_message_again_soon(self) -> bool:
+    def retries_a_failed_message_soon(self) -> bool:
         payload = str(uuid.uuid4())
         message = json.dumps(self._event(payload=payload))
         with self.roles["IngestRole"].without("StartNearEvents"):
@@ -69,18 +68,18 @@ class Stage:
                 return False
         return self._arrives(payload, seconds=8)
 
-    # The Sweeper, likewise. Each time in another lane: what is broken keeps a lease.
+    # The Sweeper. Each call uses another lane, because a failed sweep keeps the lease of its lane.
 
     def sweeps_a_due_event(self) -> bool:
-        """It is started, its item and the lease of its lane are gone."""
+        """The event is started, and its item and the lease of its lane are deleted."""
         lane, key, answer = self._sweep()
-        left = [self._item(lane, key), self._item(f"lease-of-{lane}", "lease")]
-        return "FunctionError" not in answer and not any(left)
+        leftovers = [self._item(lane, key), self._item(f"lease-of-{lane}", "lease")]
+        return "FunctionError" not in answer and not any(leftovers)
 
-    # All of it.
+    # The whole path.
 
     def delivers(self) -> bool:
-        """On a whole second, with a fraction, and from its lane."""
+        """Due on a whole second, with a fraction, and after it was parked."""
         now = datetime.now(UTC).replace(microsecond=0)
         payloads = [str(uuid.uuid4()) for _ in range(3)]
         dates = [now + timedelta(seconds=seconds) for seconds in (4, 4.25, 12)]
@@ -111,7 +110,7 @@ class Stage:
         return self._invoke("Ingest", {"Records": [record]})["result"] == {"batchItemFailures": []}
 
     def _sweep(self) -> tuple[str, str, dict]:
-        """Put an event that is due into a lane, and sweep. Returns its key, and the function's answer."""
+        """Put a due event into a lane, and sweep. Returns the lane, the sort key and the function's answer."""
         lane, revision = next(self._lanes), str(uuid.uuid4())
         key = f"2020-01-01T00:00:00.000000#{revision}"
         publish = {"TopicArn": self._target, "Message": "swept"}
@@ -134,30 +133,30 @@ class Stage:
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
-# Who needs it, for what: role, statement, action -> the scene that breaks without it.
-USES: dict[tuple[str, str, str], Callable[[Stage], bool]] = {
-    ("IngestRole", "ReceiveMessages", "sqs:ChangeMessageVisibility"): Stage.tries_a_failed_message_again_soon,
-    ("IngestRole", "StartNearEvents", "states:StartExecution"): Stage.starts_a_near_event,
-    ("IngestRole", "ParkFarEvents", "dynamodb:PutItem"): Stage.parks_a_far_event,
-    ("IngestRole", "ParkFarEvents", "dynamodb:DeleteItem"): Stage.takes_a_cancelled_event_out_of_its_lane,
-    ("IngestRole", "WriteRegister", "dynamodb:UpdateItem"): Stage.registers_a_name,
-    ("IngestRole", "ReportFailures", "sns:Publish"): Stage.reports_a_refusal,
-    ("IngestRole", "SendToUndelivered", "sqs:SendMessage"): Stage.keeps_a_refusal_it_cannot_report,
-    ("SweeperRole", "SweepLanes", "dynamodb:Query"): Stage.sweeps_a_due_event,
-    ("SweeperRole", "SweepLanes", "dynamodb:UpdateItem"): Stage.sweeps_a_due_event,
-    ("SweeperRole", "SweepLanes", "dynamodb:DeleteItem"): Stage.sweeps_a_due_event,
-    ("SweeperRole", "SweepLanes", "dynamodb:BatchWriteItem"): Stage.sweeps_a_due_event,
-    ("SweeperRole", "StartDueEvents", "states:StartExecution"): Stage.sweeps_a_due_event,
+# Role, statement id, action -> the operation that fails without it.
+NEEDED_FOR: dict[tuple[str, str, str], Callable[[Operations], bool]] = {
+    ("IngestRole", "ReceiveMessages", "sqs:ChangeMessageVisibility"): Operations.retries_a_failed_message_soon,
+    ("IngestRole", "StartNearEvents", "states:StartExecution"): Operations.starts_an_event_within_the_horizon,
+    ("IngestRole", "ParkFarEvents", "dynamodb:PutItem"): Operations.parks_an_event_beyond_the_horizon,
+    ("IngestRole", "ParkFarEvents", "dynamodb:DeleteItem"): Operations.deletes_a_canceled_event_from_its_lane,
+    ("IngestRole", "WriteRegister", "dynamodb:UpdateItem"): Operations.registers_an_id,
+    ("IngestRole", "ReportFailures", "sns:Publish"): Operations.reports_a_refusal,
+    ("IngestRole", "SendToUndelivered", "sqs:SendMessage"): Operations.sends_an_unreportable_refusal_to_undelivered,
+    ("SweeperRole", "SweepLanes", "dynamodb:Query"): Operations.sweeps_a_due_event,
+    ("SweeperRole", "SweepLanes", "dynamodb:UpdateItem"): Operations.sweeps_a_due_event,
+    ("SweeperRole", "SweepLanes", "dynamodb:DeleteItem"): Operations.sweeps_a_due_event,
+    ("SweeperRole", "SweepLanes", "dynamodb:BatchWriteItem"): Operations.sweeps_a_due_event,
+    ("SweeperRole", "StartDueEvents", "states:StartExecution"): Operations.sweeps_a_due_event,
 }
 
-POLLER = "Lambda's poller needs it; the emulator's takes messages without asking the function's role"
-NO_XRAY = "the emulator runs functions without an X-Ray daemon, so nothing is sent"
+POLLER = "Lambda's poller needs it; the emulator's poller does not check the function's role"
+NO_XRAY = "the emulator runs functions without an X-Ray daemon, so nothing is traced"
 OWN_LOGS = "the emulator writes the logs of functions and executions itself"
-NO_ROLE = "the emulator makes the calls of a workflow or a schedule without asking its role"
-NO_REFUSAL = "the emulator refuses no execution, so that the Sweeper has nothing to report"
-BURST = "needed in bursts of hundreds of events, and then a help: without it, the next tick does the work"
-# Role, statement -> why the emulator can't tell. Of a statement that is listed in USES, the other actions.
-UNTOLD = {
+NO_ROLE = "the emulator does not check the role of a workflow or a schedule"
+NO_REFUSAL = "the emulator refuses no execution, so the Sweeper has nothing to report"
+BURST = "only bursts of hundreds of events need it, and without it the next sweep does the work"
+# Role, statement id -> why the emulator can't test it. For a statement in NEEDED_FOR this means its other actions.
+NOT_TESTABLE = {
     ("IngestRole", "ReceiveMessages"): POLLER,
     **{(role, "Trace"): NO_XRAY for role in ("IngestRole", "SweeperRole", "HoldRole")},
     **{(role, "Log"): OWN_LOGS for role in ("IngestRole", "SweeperRole", "HoldRole")},
@@ -169,7 +168,7 @@ UNTOLD = {
     ("ClockRole", "Wind"): NO_ROLE,
     ("SweepRole", "SweepAtEachTick"): NO_ROLE,
     ("DeliverRole", "PublishPayloadsAndReports"): NO_ROLE,
-    ("DeliverRole", "DenyInputTopic"): "it forbids; and Ingest refuses such a target before",
+    ("DeliverRole", "DenyInputTopic"): "it denies, and Ingest refuses such a target before",
     ("DeliverRole", "LookUpRevision"): NO_ROLE,
     ("DeliverRole", "HoldFraction"): NO_ROLE,
     ("DeliverRole", "SendToUndelivered"): NO_ROLE,
@@ -177,40 +176,38 @@ UNTOLD = {
 
 
 @pytest.fixture(scope="module")
-def stage(other: LocalStack) -> Iterator[Stage]:
+def operations(other: LocalStack) -> Iterator[Operations]:
     with Consumer(other) as consumer:
-        yield Stage(other, consumer)
+        yield Operations(other, consumer)
 
 
-@pytest.mark.parametrize("use", USES, ids=" ".join)
-def test_without_it_something_breaks(stage: Stage, use: tuple[str, str, str]):
-    role, sid, action = use
-    goes_well = USES[use]
-    assert goes_well(stage)
-    with stage.roles[role].without(sid, action):
-        assert not goes_well(stage)
-    assert goes_well(stage)
+@pytest.mark.parametrize("permission", NEEDED_FOR, ids=" ".join)
+def test_an_operation_fails_only_without_its_permission(operations: Operations, permission: tuple[str, str, str]):
+    role, sid, action = permission
+    works = NEEDED_FOR[permission]
+    assert works(operations)
+    with operations.roles[role].without(sid, action):
+        assert not works(operations)
+    assert works(operations)
 
 
-def test_every_permission_is_accounted_for(stage: Stage):
-    for name, role in stage.roles.items():
+def test_every_permission_is_listed(operations: Operations):
+    for name, role in operations.roles.items():
         for statement in (statement for policy in role.policies.values() for statement in policy["Statement"]):
             actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-            unused = [action for action in actions if (name, statement["Sid"], action) not in USES]
-            assert not unused or (name, statement["Sid"]) in UNTOLD, f"{name} {statement['Sid']}: {unused}"
+            unused = [action for action in actions if (name, statement["Sid"], action) not in NEEDED_FOR]
+            assert not unused or (name, statement["Sid"]) in NOT_TESTABLE, f"{name} {statement['Sid']}: {unused}"
 
 
-def test_the_emulator_cannot_tell_the_rest(stage: Stage):
-    """Should it learn to, this fails, and the statement moves to USES."""
-    with _without_all(stage, [use for use in UNTOLD if use != ("IngestRole", "ReceiveMessages")]):
-        assert stage.delivers()
+def test_the_emulator_delivers_without_the_permissions_that_it_cannot_test(operations: Operations):
+    """If this fails, the emulator has learned to check one of them: move it to NEEDED_FOR."""
+    with without_all(operations, [one for one in NOT_TESTABLE if one != ("IngestRole", "ReceiveMessages")]):
+        assert operations.delivers()
 
 
 @contextmanager
-def _without_all(stage: Stage, statements: list[tuple[str, str]]) -> Iterator[None]:
-    if not statements:
-        yield
-        return
-    (role, sid), *others = statements
-    with stage.roles[role].without(sid), _without_all(stage, others):
+def without_all(operations: Operations, statements: list[tuple[str, str]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for role, sid in statements:
+            stack.enter_context(operations.roles[role].without(sid))
         yield

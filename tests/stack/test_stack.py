@@ -1,4 +1,4 @@
-"""The stack meets every end of the design, driven through its topics alone."""
+"""Every message that is published to the deployed stack ends as expected."""
 
 import json
 import time
@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.stack.conftest import Background, Role
+from tests.stack.conftest import BackgroundRun, Role
 from tests.stack.scenarios import MORE_SCENARIOS
-from tools.local import LocalStack
-from tools.local.consumers import Arrival, Consumer
-from tools.local.demo import FIRST_SWEEP, SCENARIOS, Scenario
+from tools.local import Arrival, Consumer, LocalStack
+from tools.local.scenarios import FIRST_SWEEP, SCENARIOS, Scenario
 
-CLOCK_SECONDS = 90  # a minute, the emulator's look every 10 s at what is scheduled, and its load
+# A minute, the 10 s between two checks of the emulator's schedules, and the load of these tests.
+SCHEDULE_SECONDS = 90
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def payloads(arrivals: list[Arrival], topic: str) -> list[str]:
     return sorted(arrival.message for arrival in arrivals if arrival.topic == topic)
 
 
-def test_what_was_parked_while_no_sweep_could_run_goes_out_late_by_itself(other: LocalStack, consumer: Consumer):
+def test_a_parked_event_is_delivered_late_after_sweeps_have_failed(other: LocalStack, consumer: Consumer):
     topic = consumer.topic("late")
-    due = in_seconds(13)  # beyond the horizon of this stack, 10 s
+    due = in_seconds(13)  # This stack's horizon is 10 s.
     with Role(other, "SweeperRole").without("SweepLanes"):
         other.client("stepfunctions").start_execution(stateMachineArn=other.outputs["SweepArn"])
         other.client("sns").publish(TopicArn=other.outputs["InputTopicArn"], Message=event(topic, "late", due))
@@ -46,7 +46,7 @@ def test_what_was_parked_while_no_sweep_could_run_goes_out_late_by_itself(other:
     assert consumer.wait_until(lambda arrivals: payloads(arrivals, topic) == ["late"], seconds=15)
 
 
-def test_a_poisoned_message_in_a_batch_harms_no_other(other: LocalStack, consumer: Consumer):
+def test_an_unreadable_message_does_not_affect_the_others_in_its_batch(other: LocalStack, consumer: Consumer):
     topic, due = consumer.topic("batch"), in_seconds(4)
     messages = [event(topic, str(number), due) for number in range(9)]
     messages.insert(4, "[" * 100_000)
@@ -54,15 +54,16 @@ def test_a_poisoned_message_in_a_batch_harms_no_other(other: LocalStack, consume
         TopicArn=other.outputs["InputTopicArn"],
         PublishBatchRequestEntries=[{"Id": str(n), "Message": message} for n, message in enumerate(messages)],
     )
-    poisoned = answer["Successful"][4]["MessageId"]
+    unreadable = answer["Successful"][4]["MessageId"]
     assert consumer.wait_until(lambda arrivals: len(arrivals) == 10, seconds=15)
     assert payloads(consumer.arrivals, topic) == [str(number) for number in range(9)]
     [report] = payloads(consumer.arrivals, other.outputs["FailureTopicArn"])
-    assert json.loads(report)["id"] == poisoned
+    assert json.loads(report)["id"] == unreadable
 
 
-def test_two_stacks_share_an_account(stack: LocalStack, other: LocalStack, consumer: Consumer):
-    """The other was deployed while the first was at work; an event of one runs in that one."""
+def test_an_event_of_one_stack_does_not_run_in_another_stack_of_the_account(
+    stack: LocalStack, other: LocalStack, consumer: Consumer
+):
     topic = consumer.topic("shared")
     sns = other.client("sns")
     message = event(topic, "of the other", in_seconds(1))
@@ -72,7 +73,7 @@ def test_two_stacks_share_an_account(stack: LocalStack, other: LocalStack, consu
     assert id not in [execution["name"] for execution in stack.executions(stack.outputs["DeliverArn"])]
 
 
-def test_every_log_group_forgets_after_its_retention(stack: LocalStack):
+def test_every_log_group_has_a_retention(stack: LocalStack):
     cloudformation, logs = stack.client("cloudformation"), stack.client("logs")
     resources = cloudformation.describe_stack_resources(StackName=stack.stack_name)["StackResources"]
     groups = [r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::Logs::LogGroup"]
@@ -88,40 +89,39 @@ def test_every_log_group_forgets_after_its_retention(stack: LocalStack):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS + MORE_SCENARIOS, ids=lambda scenario: scenario.name)
-def test_scenario_meets_its_end(scenarios: Background, scenario: Scenario):
-    run = scenarios.ended()
+def test_a_message_ends_as_expected(scenarios: BackgroundRun, scenario: Scenario):
+    run = scenarios.wait()
     [outcome] = [outcome for outcome in run.outcomes if outcome.scenario is scenario]
     assert list(run.problems_of(outcome)) == []
 
 
-def test_nothing_else_is_left(scenarios: Background):
-    """No item in a lane, no message in a queue, and in the register the named and canceled ids alone."""
-    assert scenarios.ended().problems() == []
+def test_nothing_is_left_in_tables_and_queues(scenarios: BackgroundRun):
+    """No item in a lane, no message in a queue, and only the named and canceled ids in the register."""
+    assert scenarios.wait().problems() == []
 
 
-def test_what_is_moved_or_cancelled_by_name_leaves_its_lane(scenarios: Background):
-    by_name = {outcome.scenario.name: outcome for outcome in scenarios.ended().outcomes}
-    for name in ("canceled by name, far", "moved here", "replaced once"):
-        assert by_name[name].execution is None, name
+@pytest.mark.parametrize("name", ["canceled by id while parked", "replaced by an earlier one", "second of three"])
+def test_a_parked_event_with_an_id_is_never_started_once_canceled_or_replaced(scenarios: BackgroundRun, name: str):
+    [outcome] = [o for o in scenarios.wait().outcomes if o.scenario.name == name]
+    assert outcome.execution is None
 
 
-def test_the_subject_is_passed_on(scenarios: Background):
-    [outcome] = [o for o in scenarios.ended().outcomes if o.scenario.name == "with a subject"]
+def test_the_subject_is_passed_on(scenarios: BackgroundRun):
+    [outcome] = [o for o in scenarios.wait().outcomes if o.scenario.name == "with a subject"]
     assert outcome.deliveries[0].subject == "Your order"
 
 
-def test_an_execution_is_found_by_the_id_that_publish_returned(scenarios: Background, stack: LocalStack):
-    run = scenarios.ended()
+def test_an_execution_has_the_message_id_as_its_name(scenarios: BackgroundRun, stack: LocalStack):
+    run = scenarios.wait()
     [outcome] = [o for o in run.outcomes if o.scenario.name == "on a whole second"]
     [execution] = [e for e in stack.executions(run.outputs["DeliverArn"]) if e["name"] == outcome.message_id]
     description = stack.client("stepfunctions").describe_execution(executionArn=execution["executionArn"])
     assert json.loads(description["input"])["publish"]["Message"] == "on a whole second"
 
 
-def test_the_clock_starts_sweeps_by_itself(scenarios: Background, stack: LocalStack):
-    sweeps = stack.outputs["SweepArn"]
-    give_up_at = time.monotonic() + CLOCK_SECONDS
-    while not (by_clock := [e for e in stack.executions(sweeps) if e["name"] != FIRST_SWEEP]):
-        assert time.monotonic() < give_up_at, "the Clock has started no sweep"
+def test_the_schedule_starts_sweeps(scenarios: BackgroundRun, stack: LocalStack):
+    give_up_at = time.monotonic() + SCHEDULE_SECONDS
+    while not (scheduled := [e for e in stack.executions(stack.outputs["SweepArn"]) if e["name"] != FIRST_SWEEP]):
+        assert time.monotonic() < give_up_at, "the schedule has started no sweep"
         time.sleep(1)
-    assert {execution["status"] for execution in by_clock} <= {"RUNNING", "SUCCEEDED"}
+    assert {execution["status"] for execution in scheduled} <= {"RUNNING", "SUCCEEDED"}

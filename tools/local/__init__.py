@@ -1,6 +1,7 @@
-"""The stack on this machine: an AWS emulator without Docker, and Punctual in it by the real `sam deploy`."""
+"""Punctual on this machine: an AWS emulator without Docker, and the stack deployed to it with sam."""
 
 from tools.local.consumers import Arrival, Clients, Consumer
-from tools.local.stack import ARCHITECTURE, HOST, LOCAL, ROOT, LocalStack, LocalStackError
+from tools.local.emulator import HOST, LOCAL, ROOT, LocalStackError
+from tools.local.stack import ARCHITECTURE, LocalStack
 
 __all__ = ["ARCHITECTURE", "HOST", "LOCAL", "ROOT", "Arrival", "Clients", "Consumer", "LocalStack", "LocalStackError"]

@@ -1,22 +1,31 @@
-"""The local stack from the shell: `python -m tools.local up`, `status`, `down`."""
+"""Punctual on this machine, from the shell: `python -m tools.local up`, `status`, `down`."""
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 
-from tools.local.stack import AWS, RECORD, ROOT, LocalStack, LocalStackError
+from rich.console import Console
+
+from tools.local.emulator import LOCAL, RECORD, ROOT
+from tools.local.shell import exit_on_failure, step
+from tools.local.stack import LocalStack
+
+AWS = LOCAL / "aws"  # the AWS CLI, pointed at the emulator
+PORTS = range(1, 2**16)
+
+console, progress = Console(highlight=False), Console(highlight=False, stderr=True)
 
 
 def up(port: int | None) -> None:
-    """Start the emulator unless it runs already, deploy to it, leave it running, and say how to use it."""
+    """Start the emulator unless it is running, deploy to it, leave it running, and print how to use it."""
     stack = LocalStack.load()
     if stack is None:
         stack = LocalStack(port=port)
-        _step("Start the emulator", stack.start)
+        step("Start the AWS emulator", stack.start, console=console, progress=progress)
         stack.save()
-    _step("Build", stack.build)
-    _step("Deploy", stack.deploy)
+    elif port not in (None, stack.port):
+        sys.exit(f"The emulator is already running on port {stack.port}: stop it first (`make stop`)")
+    step("Build with sam", stack.build, console=console, progress=progress)
+    step("Deploy with sam", stack.deploy, console=console, progress=progress)
 
     settings = " ".join(f"{name}={value}" for name, value in stack.environment.items())
     AWS.write_text(f'#!/bin/sh\nexec env {settings} "{ROOT}/.venv/dev/bin/aws" --endpoint-url {stack.endpoint} "$@"\n')
@@ -25,23 +34,23 @@ def up(port: int | None) -> None:
     outputs = stack.outputs
     in_15_seconds = "date -u -v+15S +%FT%TZ" if sys.platform == "darwin" else "date -u -d +15sec +%FT%TZ"
     print(f"""
-Punctual is up. Its input topic is
-  {outputs["InputTopicArn"]}
+Punctual is running. Publish an event that is due in 15 seconds:
 
-Publish an event that is due in 15 seconds:
   .local/aws sns publish --topic-arn {outputs["InputTopicArn"]} \\
     --message '{{"date": "'$({in_15_seconds})'", "user": "me", "payload": "hello", "target": "{target}"}}'
 
-See the latest execution (it is named after the event, and succeeds when that is due):
+See the latest execution. Its name is the event's id (the MessageId that `publish` printed), and it succeeds when the
+event is due:
+
   .local/aws stepfunctions list-executions --max-items 1 --state-machine-arn {outputs["DeliverArn"]}
 
-End it with `make stop`. The log is {stack.log_path.relative_to(ROOT)}.""")
+Stop it with `make stop`. The log is {stack.log_path.relative_to(ROOT)}.""")
 
 
 def down() -> None:
-    """End the emulator that `up` left running."""
+    """Stop the emulator that `up` left running."""
     if stack := LocalStack.load():
-        _step("Stop the emulator", stack.stop)
+        step("Stop the AWS emulator", stack.stop, console=console, progress=progress)
     else:
         print("Nothing is running.")
     RECORD.unlink(missing_ok=True)
@@ -49,35 +58,33 @@ def down() -> None:
 
 
 def status() -> None:
-    """Say what `up` left running."""
+    """Print what `up` left running."""
     stack = LocalStack.load()
     if stack is None:
         sys.exit("Nothing is running.")
-    print(f"Process {stack.pid} at {stack.endpoint}, with its log in {stack.log_path.relative_to(ROOT)}")
+    print(f"Process {stack.pid} at {stack.endpoint}, log in {stack.log_path.relative_to(ROOT)}")
     for name, value in stack.outputs.items():
         print(f"  {name:24} {value}")
 
 
-def _step(name: str, act: Callable[[], object]) -> None:
-    print(f"  {name:38}", end="", flush=True)
-    started_at = time.monotonic()
-    act()
-    print(f" {time.monotonic() - started_at:3.0f} s")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Punctual on this machine")
-    commands = parser.add_subparsers(required=True)
+    parser = argparse.ArgumentParser(prog="python -m tools.local", description="Punctual on this machine")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("up", help="deploy, and leave it running")
-    command.add_argument("--port", type=int, help="of the emulator; a free one by default")
+    command.add_argument("--port", type=port_number, help="of the emulator; a free one by default")
     command.set_defaults(run=lambda options: up(options.port))
-    commands.add_parser("down", help="end it").set_defaults(run=lambda _: down())
-    commands.add_parser("status", help="what is running").set_defaults(run=lambda _: status())
+    commands.add_parser("status", help="print what is running").set_defaults(run=lambda _: status())
+    commands.add_parser("down", help="stop it").set_defaults(run=lambda _: down())
     options = parser.parse_args()
-    try:
+    with exit_on_failure():
         options.run(options)
-    except LocalStackError as error:
-        sys.exit(f"\n{error}")
+
+
+def port_number(text: str) -> int:
+    port = int(text)
+    if port not in PORTS:
+        raise argparse.ArgumentTypeError(f"not a port: {port}")
+    return port
 
 
 if __name__ == "__main__":

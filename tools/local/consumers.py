@@ -1,4 +1,4 @@
-"""Topics with a queue behind them, and what arrives there: for the demo, the stack tests, drills and the benchmark.
+"""A consumer of SNS topics through an SQS queue: for the demo, the stack tests, the drills and the benchmark.
 
 with Consumer(stack) as consumer:
     target = consumer.topic("orders")
@@ -18,21 +18,24 @@ from typing import Any, Protocol, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-# A poll ends when a message comes or after this long, and close() waits for it.
+# The longest that a poll waits for a message, and so the longest that close() takes.
 POLL_SECONDS = 1
 
 
 class Clients(Protocol):
-    """Where the topics are: a LocalStack, or anything else that hands out boto3 clients."""
+    """Anything that makes boto3 clients: a LocalStack, or an AWS account."""
 
     def client(self, service: str, **config: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One message that came out of a subscribed topic. `published_at` is SNS's own time of it (of the emulator's:
-    whole seconds), `sent_at` when the queue took it, `received_at` when the poll that brought it returned; the emulator
-    looks for messages every 0.1 s, so that its polls are as late as that."""
+    """One message of a subscribed topic. All times are UTC.
+
+    published_at: SNS's timestamp (whole seconds on the emulator). sent_at: SQS's timestamp of when it accepted the
+    message. received_at: when the poll with the message returned. The emulator checks a queue every 0.1 s during a
+    poll, so received_at can be that much later than sent_at.
+    """
 
     topic: str
     message: str
@@ -45,14 +48,14 @@ class Arrival:
 
 
 class Consumer:
-    """Collects, from its making to close(), whatever arrives on the topics it made or subscribed to."""
+    """Collects every message of the topics that it created or subscribed to, until close()."""
 
     def __init__(self, clients: Clients, pollers: int = 2) -> None:
-        """`pollers` is the number of threads that poll each queue."""
+        """pollers: the number of threads that poll each queue."""
         self._sns = clients.client("sns")
         self._sqs = clients.client("sqs", max_pool_connections=2 * pollers + 2)
         self._pollers = pollers
-        self._queues: dict[bool, tuple[str, str]] = {}  # by whether it is FIFO: its URL and ARN
+        self._queues: dict[bool, tuple[str, str]] = {}  # URL and ARN, by whether it is FIFO
         self._topics: list[str] = []
         self._subscriptions: list[str] = []
         self._arrivals: list[Arrival] = []
@@ -67,16 +70,16 @@ class Consumer:
         self.close()
 
     def topic(self, name: str, fifo: bool = False) -> str:
-        """Create a topic, subscribe to it, and return its ARN. The name of a FIFO topic gets its suffix here."""
-        made = self._sns.create_topic(
+        """Create a topic and subscribe to it. Returns its ARN. `name` goes without the suffix .fifo."""
+        arn: str = self._sns.create_topic(
             Name=f"{name}.fifo" if fifo else name, Attributes={"FifoTopic": "true"} if fifo else {}
-        )
-        self._topics.append(made["TopicArn"])
-        self.subscribe(made["TopicArn"])
-        return made["TopicArn"]
+        )["TopicArn"]
+        self._topics.append(arn)
+        self.subscribe(arn)
+        return arn
 
     def subscribe(self, topic: str) -> None:
-        """Collect from a topic that exists."""
+        """Subscribe to an existing topic."""
         _, queue_arn = self._queue(fifo=topic.endswith(".fifo"))
         subscription = self._sns.subscribe(
             TopicArn=topic, Protocol="sqs", Endpoint=queue_arn, ReturnSubscriptionArn=True
@@ -85,17 +88,17 @@ class Consumer:
 
     @property
     def arrivals(self) -> list[Arrival]:
-        """What has arrived until now, in that order."""
+        """What has arrived so far, in order of arrival."""
         with self._changed:
             return list(self._arrivals)
 
-    def wait_until(self, enough: Callable[[list[Arrival]], bool], seconds: float) -> bool:
-        """Wait until the arrivals are enough, or for that long. Returns whether they are."""
+    def wait_until(self, condition: Callable[[list[Arrival]], bool], seconds: float) -> bool:
+        """Wait until the arrivals meet a condition, for `seconds` at most. Returns whether they do."""
         with self._changed:
-            return self._changed.wait_for(lambda: enough(self._arrivals), seconds)
+            return self._changed.wait_for(lambda: condition(self._arrivals), seconds)
 
     def close(self) -> None:
-        """Stop collecting, and delete what was made."""
+        """Stop collecting, and delete the topics, subscriptions and queues that were created."""
         self._closed.set()
         for thread in self._threads:
             thread.join()
@@ -139,10 +142,10 @@ class Consumer:
                     ]
                     self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
             except (BotoCoreError, ClientError):
-                self._closed.wait(0.2)  # While the emulator restarts, say: the queue keeps what it has.
+                self._closed.wait(0.2)  # The emulator may be restarting. The queue keeps its messages.
 
 
-def _arrival(message: dict, received_at: datetime) -> Arrival:
+def _arrival(message: dict[str, Any], received_at: datetime) -> Arrival:
     envelope = json.loads(message["Body"])
     return Arrival(
         topic=envelope["TopicArn"],
@@ -157,7 +160,7 @@ def _arrival(message: dict, received_at: datetime) -> Arrival:
 
 
 def _open_to_sns(queue_arn: str) -> str:
-    """A queue policy: topics of the queue's own account may send to it."""
+    """A queue policy that lets every topic of the queue's account send to it."""
     statement = {
         "Effect": "Allow",
         "Principal": {"Service": "sns.amazonaws.com"},

@@ -1,0 +1,43 @@
+"""What the commands of this package share: progress on the screen, and failures as one sentence."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tools.local.emulator import LocalStackError
+
+
+def step(name: str, act: Callable[[], object], *, console: Console, progress: Console) -> None:
+    """Run one step. `progress` shows that it is running, `console` how long it took."""
+    started_at = time.monotonic()
+    if progress.is_terminal:
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        with Progress(*columns, console=progress, transient=True) as display:
+            display.add_task(name)
+            act()
+    else:
+        progress.print(f"  {name} ...")
+        act()
+    # As wide as the lines of `make setup`, which come before these in a fresh clone.
+    console.print(f"  {name:38} {time.monotonic() - started_at:3.0f} s")
+
+
+@contextmanager
+def exit_on_failure() -> Iterator[None]:
+    """End the process with one sentence where a stack trace would not help: the emulator, sam, the file system failed.
+
+    SIGTERM ends it as Ctrl-C does, so that what was started is stopped.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    except (LocalStackError, BotoCoreError, ClientError, OSError) as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
