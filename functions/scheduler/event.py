@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from scheduler.lanes import lane_of
-from scheduler.limits import (
+from .lanes import lane_of
+from .limits import (
     ATTRIBUTE_NAME,
     DATE_ATTRIBUTE,
     GROUP_ID,
@@ -41,7 +41,7 @@ from scheduler.limits import (
     unprintable_character,
     unsendable_character,
 )
-from scheduler.times import EventTimes, after, instant, parse_date, parse_delay, zone
+from .times import EventTimes, after, instant, parse_date, parse_delay, zone
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scheduler.limits import MESSAGE_BYTES, as_json
+from .limits import MESSAGE_BYTES, as_json
 
 # Of an event that is too large to be reported whole: a character takes at most 12 bytes, escaped twice.
 EXCERPT_CHARACTERS = 20 * 1024

@@ -12,15 +12,15 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scheduler import register
-from scheduler.clients import client
-from scheduler.deadline import Deadline
-from scheduler.deliver import DeliverWorkflow, PermanentStartError
-from scheduler.event import Cancel, Event, Refused, Rules, parse
-from scheduler.failures import Failures
-from scheduler.lanes import sort_key
-from scheduler.parking import Parking
-from scheduler.register import Register, Superseded
+from . import register
+from .clients import client
+from .deadline import Deadline
+from .deliver import DeliverWorkflow, PermanentStartError
+from .event import Cancel, Event, Refused, Rules, parse
+from .failures import Failures
+from .lanes import sort_key
+from .parking import Parking
+from .register import Register, Superseded
 
 # A failed message becomes visible again after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and after
 # at most this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.

@@ -14,9 +14,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from scheduler.deadline import Deadline
-from scheduler.event import Event
-from scheduler.lanes import lane_of, sort_key, sortable
+from .deadline import Deadline
+from .event import Event
+from .lanes import lane_of, sort_key, sortable
 
 # Events that one thread starts one after the other, and then deletes at once. BatchWriteItem takes 25; fewer keep more
 # threads busy where a lane is short, and cost no more: a delete is billed by the item.

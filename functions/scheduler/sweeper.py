@@ -16,12 +16,12 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scheduler.clients import client
-from scheduler.deadline import Deadline
-from scheduler.deliver import DeliverWorkflow, PermanentStartError
-from scheduler.failures import Failures
-from scheduler.lanes import due_of, lanes
-from scheduler.parking import BATCH_SIZE, DeletesUnprocessed, ParkedEvent, Parking
+from .clients import client
+from .deadline import Deadline
+from .deliver import DeliverWorkflow, PermanentStartError
+from .failures import Failures
+from .lanes import due_of, lanes
+from .parking import BATCH_SIZE, DeletesUnprocessed, ParkedEvent, Parking
 
 # A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
 THREADS = 32
