@@ -1,11 +1,13 @@
-"""Tables in Markdown, and the parts of a document that a tool writes.
+"""What tools write into documents: tables in Markdown, the marked parts that hold them, and the machine they ran on.
 
-Such a part is enclosed in two comments, which a reader of the rendered document does not see:
+A marked part is enclosed in two comments, which a reader of the rendered document does not see:
 
     <!-- goals: begin -->
     <!-- goals: end -->
 """
 
+import os
+import platform
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -59,6 +61,11 @@ def with_marked(document: str, name: str, text: str) -> str:
         raise MarkerError(f"{end} is before {begin}")
     after = rest.split(end)[1]
     return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
+
+
+def this_machine() -> str:
+    """The processors, system, and Python of this machine, to be named beside figures."""
+    return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
 
 
 def _cell(value: object) -> str:

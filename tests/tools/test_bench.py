@@ -1,25 +1,29 @@
-"""The benchmark's sums, on data whose answer is known."""
+"""The benchmark's arithmetic, load, arguments, and tables, on data whose answer is known."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from rich.console import Console
 
 import tools.bench.__main__ as bench
+from tools.bench import report, size
+from tools.bench.clock_offset import clock_offset
+from tools.bench.figures import figures, percentile
 from tools.bench.lateness import (
-    FLOOR,
-    FLOOR_WITH_HOLD,
-    PARKED_SECONDS,
+    BASELINE,
+    BASELINE_WITH_HOLD,
+    PARKED_LEAD_SECONDS,
     PUNCTUAL,
     WARM_UP_SECONDS,
     Load,
-    Probe,
-    clock_offset,
-    figures,
+    PlannedEvent,
     observe,
-    percentile,
     plan,
 )
+from tools.bench.sweep_throughput import VARIANTS
+from tools.documents import MarkerError
 from tools.local import Arrival
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -31,11 +35,13 @@ def after(milliseconds: float) -> datetime:
     return NOON + milliseconds * A_MILLISECOND
 
 
-def probe(number: int = 0, path: str = PUNCTUAL, far: bool = False, due: datetime = NOON, warm: bool = True) -> Probe:
-    return Probe(number, path, far, due, due - timedelta(seconds=6), warm)
+def planned(
+    number: int = 0, path: str = PUNCTUAL, parked: bool = False, due: datetime = NOON, counted: bool = True
+) -> PlannedEvent:
+    return PlannedEvent(number, path, parked, due, due - timedelta(seconds=6), counted)
 
 
-def arrival(of: Probe, in_queue_ms: float, received_ms: float) -> Arrival:
+def arrival(of: PlannedEvent, in_queue_ms: float, received_ms: float) -> Arrival:
     return Arrival(
         topic="arn:aws:sns:eu-central-1:000000000000:bench",
         message=f'{{"number": {of.number}, "path": "{of.path}"}}',
@@ -48,8 +54,8 @@ def arrival(of: Probe, in_queue_ms: float, received_ms: float) -> Arrival:
     )
 
 
-def row_of(rows: list[dict], path: str, distance: str = "all", date: str = "whole second") -> dict:
-    [row] = [row for row in rows if (row["path"], row["distance"], row["date"]) == (path, distance, date)]
+def row_of(rows: list[dict], path: str, route: str = "all", date: str = "whole second") -> dict:
+    [row] = [row for row in rows if (row["path"], row["route"], row["date"]) == (path, route, date)]
     return row
 
 
@@ -63,7 +69,7 @@ def test_a_percentile_is_the_value_at_its_rank(percent, expected):
     assert percentile(range(1000, 0, -1), percent) == expected
 
 
-def test_of_few_values_the_high_percentiles_are_the_largest():
+def test_with_few_values_high_percentiles_are_the_maximum():
     assert [percentile([3, 1, 2], percent) for percent in (50, 90, 99.9)] == [2, 3, 3]
     assert percentile([7], 50) == 7
 
@@ -71,26 +77,26 @@ def test_of_few_values_the_high_percentiles_are_the_largest():
 # --- Lateness ---------------------------------------------------------------------------------------------------------
 
 
-def test_lateness_is_counted_from_the_due_time_and_the_consumers_clock_is_corrected():
-    event = probe(due=NOON + timedelta(milliseconds=250))
+def test_lateness_counts_from_the_due_time_and_the_consumers_clock_is_corrected():
+    event = planned(due=NOON + timedelta(milliseconds=250))
     [seen] = observe([event], [arrival(event, 12, 40)], offset=timedelta(milliseconds=5))
-    assert (seen.in_queue_ms, seen.received_ms, seen.times) == (12, 45, 1)
+    assert (seen.in_queue_ms, seen.received_ms, seen.copies) == (12, 45, 1)
 
 
-def test_a_repeated_event_counts_when_it_first_came():
-    event = probe()
+def test_the_first_copy_of_a_repeated_event_counts():
+    event = planned()
     [seen] = observe([event], [arrival(event, 90, 95), arrival(event, 10, 99)], NO_OFFSET)
-    assert (seen.in_queue_ms, seen.times) == (10, 2)
+    assert (seen.in_queue_ms, seen.copies) == (10, 2)
 
 
-def test_twins_on_two_paths_are_told_apart():
-    ours, floor = probe(path=PUNCTUAL), probe(path=FLOOR)
-    seen = observe([ours, floor], [arrival(ours, 20, 20), arrival(floor, 10, 10)], NO_OFFSET)
+def test_events_with_the_same_number_on_different_paths_are_kept_apart():
+    ours, baseline = planned(path=PUNCTUAL), planned(path=BASELINE)
+    seen = observe([ours, baseline], [arrival(ours, 20, 20), arrival(baseline, 10, 10)], NO_OFFSET)
     assert [observation.in_queue_ms for observation in seen] == [20, 10]
 
 
-def test_early_missing_and_repeated_are_counted():
-    events = [probe(number) for number in range(4)]
+def test_early_missing_and_repeated_events_are_counted():
+    events = [planned(number) for number in range(4)]
     arrivals = [arrival(events[0], -1, 3), arrival(events[1], 0, 3), arrival(events[2], 5, 6), arrival(events[2], 5, 6)]
     row = row_of(figures(observe(events, arrivals, NO_OFFSET)), PUNCTUAL)
     assert {name: row[name] for name in ("sent", "counted", "early", "missing", "repeated")} == {
@@ -102,61 +108,70 @@ def test_early_missing_and_repeated_are_counted():
     }
 
 
-def test_the_warm_up_is_in_no_percentile_but_must_not_be_early():
-    cold, warm = probe(0, warm=False), probe(1)
+def test_warm_up_events_are_in_no_percentile_but_must_not_be_early():
+    cold, warm = planned(0, counted=False), planned(1)
     row = row_of(figures(observe([cold, warm], [arrival(cold, -5, 900), arrival(warm, 5, 9)], NO_OFFSET)), PUNCTUAL)
     assert (row["early"], row["counted"], row["received_ms"]["max"]) == (1, 1, 9)
 
 
-def test_near_and_far_whole_and_fraction_have_rows_of_their_own_and_a_ratio_to_the_floor_of_their_kind():
-    half_past = NOON + timedelta(milliseconds=500)
-    lateness = {
-        probe(0): 20,
-        probe(1, far=True): 40,
-        probe(2, due=half_past): 90,
-        probe(0, FLOOR): 10,
-        probe(2, FLOOR, due=half_past): 30,
-        probe(2, FLOOR_WITH_HOLD, due=half_past): 60,
-    }
-    arrivals = [arrival(event, late, late) for event, late in lateness.items()]
-    rows = figures(observe(list(lateness), arrivals, NO_OFFSET))
+HALF_PAST = NOON + timedelta(milliseconds=500)
+LATENESS = {
+    planned(0): 20,
+    planned(1, parked=True): 40,
+    planned(2, due=HALF_PAST): 90,
+    planned(0, BASELINE): 10,
+    planned(2, BASELINE, due=HALF_PAST): 30,
+    planned(2, BASELINE_WITH_HOLD, due=HALF_PAST): 60,
+}
+
+
+def figures_of(lateness: dict[PlannedEvent, float]) -> list[dict]:
+    arrivals = [arrival(event, late_ms, late_ms + 1) for event, late_ms in lateness.items()]
+    return figures(observe(list(lateness), arrivals, NO_OFFSET))
+
+
+def test_each_route_and_kind_of_date_has_its_own_row_and_ratio_to_the_baseline():
     ratios = {
-        (row["path"], row["distance"], row["date"]): row["received_ms_to_floor"]["p50"]
-        for row in rows
-        if row["path"] != FLOOR
+        (row["path"], row["route"], row["date"]): row["in_queue_ms_ratio"]["p50"]
+        for row in figures_of(LATENESS)
+        if row["path"] != BASELINE
     }
     assert ratios == {
-        (PUNCTUAL, "near", "whole second"): 2.0,
-        (PUNCTUAL, "far", "whole second"): 4.0,
+        (PUNCTUAL, "started by Ingest", "whole second"): 2.0,
+        (PUNCTUAL, "parked first", "whole second"): 4.0,
         (PUNCTUAL, "all", "whole second"): 2.0,
-        (PUNCTUAL, "near", "fraction"): 3.0,
+        (PUNCTUAL, "started by Ingest", "fraction"): 3.0,
         (PUNCTUAL, "all", "fraction"): 3.0,
-        (FLOOR_WITH_HOLD, "all", "fraction"): 2.0,
+        (BASELINE_WITH_HOLD, "all", "fraction"): 2.0,
     }
 
 
-def test_where_wait_knows_no_fractions_the_floor_of_a_fraction_is_that_with_hold():
-    event, floor = (probe(path=path, due=after(500)) for path in (PUNCTUAL, FLOOR_WITH_HOLD))
-    rows = figures(observe([event, floor], [arrival(event, 30, 30), arrival(floor, 20, 20)], NO_OFFSET))
-    assert row_of(rows, PUNCTUAL, date="fraction")["received_ms_to_floor"]["p50"] == 1.5
+def test_where_wait_truncates_fractions_their_baseline_is_the_one_with_hold():
+    rows = figures_of({planned(due=HALF_PAST): 30, planned(path=BASELINE_WITH_HOLD, due=HALF_PAST): 20})
+    assert row_of(rows, PUNCTUAL, date="fraction")["in_queue_ms_ratio"]["p50"] == 1.5
 
 
-# --- Clocks -----------------------------------------------------------------------------------------------------------
+def test_a_baseline_of_zero_milliseconds_has_no_ratio():
+    rows = figures_of({planned(): 30, planned(path=BASELINE): 0})
+    assert row_of(rows, PUNCTUAL)["in_queue_ms_ratio"]["p50"] is None
 
 
-def test_each_probe_narrows_down_the_clocks_offset():
+# --- The clock --------------------------------------------------------------------------------------------------------
+
+
+def test_each_sample_narrows_the_clock_offset():
     true_offset = timedelta(milliseconds=730)
-    probes = []
-    for trip_ms, way_there in ((80, 0.1), (50, 0.9), (60, 0.5)):
-        stamped_at = after(way_there * trip_ms) + true_offset
-        cut = stamped_at.replace(microsecond=stamped_at.microsecond // 1000 * 1000)
-        probes.append((NOON, after(trip_ms), cut))
-    found = clock_offset(probes)
+    samples = []
+    for round_trip_ms, share_before_stamp in ((80, 0.1), (50, 0.9), (60, 0.5)):
+        stamped_at = after(share_before_stamp * round_trip_ms) + true_offset
+        truncated = stamped_at.replace(microsecond=stamped_at.microsecond // 1000 * 1000)
+        samples.append((NOON, after(round_trip_ms), truncated))
+    found = clock_offset(samples)
     assert abs(found.offset - true_offset) <= found.error
-    assert found.error <= 15 * A_MILLISECOND  # each by itself: 25 or more
+    assert found.error <= 15 * A_MILLISECOND  # of a single sample: 25 or more
 
 
-def test_clocks_that_disagree_with_themselves_have_the_error_to_show_for_it():
+def test_samples_that_contradict_each_other_show_in_the_error():
     found = clock_offset([(NOON, after(2), after(100)), (NOON, after(2), after(140))])
     assert found.offset == timedelta(milliseconds=119.5)
     assert found.error == timedelta(milliseconds=18.5)
@@ -167,46 +182,170 @@ def test_clocks_that_disagree_with_themselves_have_the_error_to_show_for_it():
 LOAD = Load(rate=4, duration=10, fractions=0.5, parked=0.25, lead=6, horizon=20)
 
 
-def test_the_plan_has_the_shares_asked_for_and_a_twin_on_the_floor_for_each_event():
-    probes = plan(LOAD, NOON, floor_waits_fractions=True)
-    ours = [probe for probe in probes if probe.path == PUNCTUAL]
+def test_the_plan_has_the_requested_shares_and_a_baseline_twin_for_each_event():
+    events = plan(LOAD, NOON, wait_keeps_fractions=True)
+    ours = [event for event in events if event.path == PUNCTUAL]
     assert len(ours) == 4 * (WARM_UP_SECONDS + 10)
-    assert sum(probe.fractional for probe in ours) == 30
-    assert sum(probe.far for probe in ours) == 15
-    assert sum(probe.warm for probe in ours) == 40
-    twins = {(probe.number, probe.due) for probe in probes if probe.path == FLOOR}
-    assert twins == {(probe.number, probe.due) for probe in ours}
+    assert sum(event.has_fraction for event in ours) == 30
+    assert sum(event.is_parked for event in ours) == 15
+    assert sum(event.is_counted for event in ours) == 40
+    twins = {(event.number, event.due) for event in events if event.path == BASELINE}
+    assert twins == {(event.number, event.due) for event in ours}
 
 
-def test_on_aws_a_fraction_has_no_floor_without_a_function():
-    probes = plan(LOAD, NOON, floor_waits_fractions=False)
-    assert {probe.path for probe in probes if probe.fractional} == {PUNCTUAL, FLOOR_WITH_HOLD}
+def test_on_aws_an_event_with_a_fraction_has_only_the_baseline_with_hold():
+    events = plan(LOAD, NOON, wait_keeps_fractions=False)
+    assert {event.path for event in events if event.has_fraction} == {PUNCTUAL, BASELINE_WITH_HOLD}
 
 
-def test_events_are_sent_in_order_and_far_ones_before_their_horizon():
-    probes = plan(LOAD, NOON, floor_waits_fractions=True)
-    assert all(one.send_at <= next.send_at for one, next in pairwise(probes))
-    assert probes[0].send_at >= NOON
-    for sent in probes:
-        lead = (sent.due - sent.send_at).total_seconds()
-        if sent.path == PUNCTUAL:
-            least = LOAD.horizon + PARKED_SECONDS if sent.far else LOAD.lead
+def test_events_are_sent_in_order_and_parked_ones_before_their_horizon():
+    events = plan(LOAD, NOON, wait_keeps_fractions=True)
+    assert all(one.send_at <= next.send_at for one, next in pairwise(events))
+    assert events[0].send_at >= NOON
+    for event in events:
+        lead = (event.due - event.send_at).total_seconds()
+        if event.path == PUNCTUAL:
+            least = LOAD.horizon + PARKED_LEAD_SECONDS if event.is_parked else LOAD.lead
             assert least <= lead < least + 1
         else:
             assert lead <= LOAD.horizon + 1
 
 
+# --- The arguments ----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_part_every_part_is_measured():
+    assert bench.parse_arguments([]).command == "all"
+    options = bench.parse_arguments(["--write", "--count", "8"])
+    assert (options.command, options.write, options.count, options.burst) == ("all", True, 8, 10_000)
+
+
+def test_a_part_has_only_its_own_options():
+    options = bench.parse_arguments(["lateness", "--stack", "punctual"])
+    assert (options.stack, options.count) == ("punctual", 240)
+    for wrong in (["size", "--count", "8"], ["lateness", "--write"], ["--stack", "punctual"]):
+        with pytest.raises(SystemExit):
+            bench.parse_arguments(wrong)
+
+
+@pytest.mark.parametrize("wrong", [["--rate", "0"], ["--parked", "1.1"], ["--count", "8", "--duration", "8"]])
+def test_impossible_loads_are_refused(wrong):
+    with pytest.raises(SystemExit):
+        bench.parse_arguments(["lateness", *wrong])
+
+
+# --- The results ------------------------------------------------------------------------------------------------------
+
+CONDITIONS = {"machine": "2 cores", "measured_at": "2026-11-23T12:00:00+00:00"}
+RESULTS = {
+    "lateness": CONDITIONS
+    | {"where": "the local emulator", "clock_offset_ms": 0.0, "clock_error_ms": 0.1, "figures": figures_of(LATENESS)},
+    "sweep": CONDITIONS
+    | {
+        "comparison": {
+            "events": 2000,
+            "seconds": {variant: [4.0, 5.0] for variant in VARIANTS},
+            "ms_per_event": dict.fromkeys(VARIANTS, 2.25),
+            "starts_per_second": dict.fromkeys(VARIANTS, 444),
+            "time_ratio_to_start_and_delete": 1.6,
+            "rate_ratio_to_start": 0.9,
+        },
+        "bursts": [
+            {
+                "sweepers": 1,
+                "events": 10_000,
+                "seconds": 21.1,
+                "starts_per_second": 475,
+                "sweeps": 1,
+                "memory_peak_mb": 122,
+                "memory_before_mb": 100,
+            }
+        ],
+    },
+    "size": CONDITIONS
+    | {"zip_mb": {"Hold": 1.0, "Ingest": 5.5}, "import_cpu_seconds": 0.4, "import_cpu_seconds_uncompiled": 0.6},
+}
+
+
+def test_the_goals_say_which_were_met():
+    met = {goal: is_met for goal, _, _, is_met in report.goals_table(**RESULTS).rows}
+    assert met == {
+        "events early or missing": "yes",
+        "slowest event, in the queue": "yes",
+        "lateness ratio in the queue, whole second, p50": "no",
+        "lateness ratio in the queue, whole second, p99": "no",
+        "lateness ratio in the queue, fraction, p50": "no",
+        "lateness ratio in the queue, fraction, p99": "no",
+        "lateness ratio at the consumer, whole second, p50": "no",
+        "lateness ratio at the consumer, whole second, p99": "no",
+        "lateness ratio at the consumer, fraction, p50": "no",
+        "lateness ratio at the consumer, fraction, p99": "no",
+        "Sweeper's time, ratio to bare start and delete": "no",
+        "Sweeper's rate, ratio to bare start": "yes",
+        "Sweeper's memory": "yes",
+        "largest package": "no",
+        "import of Ingest, compiled": "yes",
+    }
+
+
+def test_the_summary_names_events_milliseconds_and_the_baseline_of_the_same_run():
+    assert report.summary(RESULTS["lateness"]) == (
+        "- **On a whole second: 20 ms late in the median, 40 ms at most** (2 events). "
+        "Bare Wait and Publish in the same run: 10 and 10 ms, a ratio of 2.00 in the median.\n"
+        "- **With a fraction of a second: 90 ms late in the median, 90 ms at most** (1 events). "
+        "Bare Wait and Publish in the same run: 30 and 30 ms, a ratio of 3.00 in the median. "
+        "Wait, Hold, and Publish in the same run: 60 and 60 ms, a ratio of 1.50 in the median."
+    )
+
+
+def test_the_lateness_report_needs_no_other_part():
+    text = report.lateness_report(RESULTS["lateness"])
+    assert text.startswith("Measured on 2026-11-23 on the local emulator; 2 cores.\n\n- **On a whole second: 20 ms")
+    assert text.count("| --- |") == 3
+
+
+def test_saved_results_are_read_again_and_shown(tmp_path, monkeypatch):
+    for part, result in RESULTS.items():
+        bench.save(part, result, tmp_path)
+    assert bench.load_results(tmp_path) == json.loads(json.dumps(RESULTS))
+    console = Console(record=True, width=200)
+    monkeypatch.setattr(bench, "console", console)
+    bench.show(RESULTS)
+    shown = console.export_text()
+    for title in ("Events", "In the consumer's queue", "At the consumer", "10,000 events due within 10 s", "Goals"):
+        assert title in shown
+
+
+def test_a_document_is_written_only_from_the_results_of_every_part(tmp_path):
+    with pytest.raises(SystemExit, match="has no results of: sweep, size"):
+        bench.write({"lateness": RESULTS["lateness"]}, bench.parse_arguments(["report", "--out", str(tmp_path)]))
+
+
 # --- The document -----------------------------------------------------------------------------------------------------
 
 
-def test_a_table_replaces_what_stands_between_its_markers():
-    text = "a\n<!-- one -->\nold\n<!-- end -->\nb\n<!-- two -->\n<!-- end -->\n"
-    filled = bench.fill(text, {"one": "| 1 |", "two": r"\2"})
-    assert filled == "a\n<!-- one -->\n| 1 |\n<!-- end -->\nb\n<!-- two -->\n\\2\n<!-- end -->\n"
-    with pytest.raises(ValueError, match="0 places for three"):
-        bench.fill(text, {"three": ""})
+def test_the_document_has_a_place_for_each_table_and_pictures_beside_it(tmp_path):
+    document, picture = tmp_path / report.DOCUMENT, tmp_path / "lateness-over-time.png"
+    document.write_text((report.DOCS / report.DOCUMENT).read_text())
+    picture.write_bytes(b"picture")
+    report.write_document(tmp_path, [picture], **RESULTS)
+    text = document.read_text()
+    assert text.count(": begin -->") == len(report.PARTS)
+    assert "| Punctual, whole second | 2 | 20 | 40 | 40 | 40 | 40 | 2.00 | 4.00 |" in text
+    assert (tmp_path / "pictures/lateness-over-time.png").read_bytes() == b"picture"
 
 
-def test_the_document_has_a_place_for_each_table():
-    text = bench.DOCUMENT.read_text()
-    assert bench.fill(text, dict.fromkeys(bench.TABLES, "")).count("<!-- end -->") == len(bench.TABLES)
+def test_a_document_that_lacks_a_marker_is_left_alone(tmp_path):
+    document = tmp_path / report.DOCUMENT
+    document.write_text("<!-- conditions: begin -->\n<!-- conditions: end -->\n")
+    with pytest.raises(MarkerError, match="summary: begin"):
+        report.write_document(tmp_path, [], **RESULTS)
+    assert document.read_text() == "<!-- conditions: begin -->\n<!-- conditions: end -->\n"
+
+
+# --- The size ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_a_package_is_that_of_its_compressed_files(tmp_path):
+    (tmp_path / "module.py").write_text("x = 1\n" * 10_000)
+    assert 100 < size.zipped_bytes(tmp_path) < 1_000

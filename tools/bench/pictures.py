@@ -1,7 +1,9 @@
-"""The two pictures of a measurement of lateness. Grey and shapes alone tell the kinds apart, so they print in black."""
+"""The two pictures of a lateness measurement. They need no color: shapes, lines, and gray tell the kinds apart."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,9 +11,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
-from tools.bench.lateness import FLOOR, PUNCTUAL, Observation
+from tools.bench.lateness import BASELINE, PUNCTUAL, Observation
 
-STYLE = {
+OVER_TIME, DISTRIBUTION = "lateness-over-time.png", "lateness-distribution.png"
+
+# The queue's timestamps are whole milliseconds: 0 means less than one, and has no place on a logarithmic axis.
+LEAST_MS = 0.5
+STYLE: dict[Any, Any] = {  # Any: matplotlib's own type is a list of all its settings
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -22,45 +28,63 @@ STYLE = {
     "savefig.dpi": 150,
     "savefig.bbox": "tight",
 }
-# Of each kind: label, whether it has a fraction, path; then marker, line and grey.
+
+
+@dataclass(frozen=True)
+class _Kind:
+    label: str
+    path: str
+    has_fraction: bool
+    marker: str
+    line: str
+    gray: str  # "0" is black
+
+    def members(self, observations: Sequence[Observation]) -> list[tuple[Observation, float]]:
+        """The observations of this kind, each with its lateness in milliseconds."""
+        return [
+            (observation, observation.in_queue_ms)
+            for observation in observations
+            if observation.event.path == self.path
+            and observation.event.has_fraction == self.has_fraction
+            and observation.event.is_counted
+            and observation.in_queue_ms is not None
+        ]
+
+
 KINDS = (
-    ("Punctual, whole seconds", False, PUNCTUAL, "o", "-", "0"),
-    ("Punctual, with a fraction", True, PUNCTUAL, "^", "--", "0"),
-    ("floor: one Wait, one publish", False, FLOOR, "x", ":", "0.55"),
+    _Kind("Punctual, whole seconds", PUNCTUAL, False, "o", "-", "0"),
+    _Kind("Punctual, with a fraction", PUNCTUAL, True, "^", "--", "0"),
+    _Kind("Bare Wait and Publish, whole seconds", BASELINE, False, "x", ":", "0.55"),
 )
 
 
-def draw(observations: Sequence[Observation], where: str, over_time: Path, distribution: Path) -> None:
-    """Draw what arrived after the warm-up: the lateness of each event over the time at which it was due, and how many
-    events were later than how much."""
-    counted = [observation for observation in observations if observation.probe.warm and observation.times]
+def draw(observations: Sequence[Observation], where: str, folder: Path) -> None:
+    """Draw the lateness in the consumer's queue of what arrived after the warm-up: of each event over its due time, and
+    how many events were later than how much. `where` is part of the titles."""
     with plt.rc_context(STYLE):
-        _draw_over_time(counted, where, over_time)
-        _draw_distribution(counted, where, distribution)
-
-
-def _of_kind(observations: Sequence[Observation], fractional: bool, path: str) -> list[Observation]:
-    return [o for o in observations if o.probe.path == path and o.probe.fractional == fractional]
+        _draw_over_time(observations, where, folder / OVER_TIME)
+        _draw_distribution(observations, where, folder / DISTRIBUTION)
 
 
 def _draw_over_time(observations: Sequence[Observation], where: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 3.6))
-    first = min(observation.probe.due for observation in observations)
-    for label, fractional, kind, marker, _, grey in KINDS:
-        members = _of_kind(observations, fractional, kind)
-        seconds = [(member.probe.due - first).total_seconds() for member in members]
+    first = min(observation.event.due for observation in observations if observation.event.is_counted)
+    for kind in KINDS:
+        members = kind.members(observations)
         axes.scatter(
-            seconds,
-            [member.received_ms for member in members],
+            [(observation.event.due - first).total_seconds() for observation, _ in members],
+            [late_ms for _, late_ms in members],
             s=16,
-            marker=marker,
-            facecolors=grey if marker == "x" else "none",
-            edgecolors=None if marker == "x" else grey,
+            marker=kind.marker,
+            facecolors=kind.gray if kind.marker == "x" else "none",
+            edgecolors=None if kind.marker == "x" else kind.gray,
             linewidths=0.9,
-            label=label,
+            label=kind.label,
         )
     axes.set(
-        xlabel="due, seconds into the run", ylabel="lateness at the consumer, ms", title=f"Lateness over time: {where}"
+        xlabel="due, seconds into the run",
+        ylabel="lateness in the queue, ms",
+        title=f"Lateness over time: {where}",
     )
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, handletextpad=0.2, columnspacing=1.2)
@@ -70,15 +94,15 @@ def _draw_over_time(observations: Sequence[Observation], where: str, path: Path)
 
 def _draw_distribution(observations: Sequence[Observation], where: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4))
-    for label, fractional, kind, _, line, grey in KINDS:
-        late = sorted(max(member.received_ms, 0.1) for member in _of_kind(observations, fractional, kind))
+    for kind in KINDS:
+        late = sorted(max(late_ms, LEAST_MS) for _, late_ms in kind.members(observations))
         if late:
-            later = [1 - rank / len(late) for rank in range(len(late))]  # the share that is at least as late
-            axes.step(late, later, where="pre", linestyle=line, color=grey, linewidth=1.6, label=label)
+            share = [1 - rank / len(late) for rank in range(len(late))]  # of the events that are at least as late
+            axes.step(late, share, where="pre", linestyle=kind.line, color=kind.gray, linewidth=1.6, label=kind.label)
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="lateness at the consumer, ms (logarithmic)",
+        xlabel="lateness in the queue, ms (logarithmic)",
         ylabel="share of events at least as late",
         title=f"Distribution of lateness: {where}",
     )
