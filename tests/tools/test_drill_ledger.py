@@ -1,10 +1,10 @@
-"""The drills' ledger: what it calls delivered, repeated, reported, canceled, inside, missing, early."""
+"""The drills' ledger: what counts as delivered, repeated, reported, canceled, interrupted, missing, early and late."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tools.drills.__main__ import Account, Ledger
+from tools.drills.ledger import Account, Ledger
 
 DUE = datetime(2026, 12, 24, 18, 0, 0, 250000, tzinfo=UTC)
 ALL_ZERO = {
@@ -13,9 +13,10 @@ ALL_ZERO = {
     "repeated": 0,
     "reported": 0,
     "canceled": 0,
-    "inside": 0,
+    "interrupted": 0,
     "missing": 0,
     "early": 0,
+    "late": 0,
     "unwanted": 0,
     "unexplained": 0,
     "latest_seconds": 0.0,
@@ -41,39 +42,36 @@ def expected(**counts: float) -> Account:
     return Account(**ALL_ZERO | counts)
 
 
-def test_silence_is_missing(ledger):
-    """An event of which nothing was heard is missing, and listed."""
+def test_an_event_without_arrivals_is_missing_and_listed(ledger):
     assert account(ledger) == expected(missing=1)
     assert ledger.open == ["a"]
     assert not account(ledger).is_clean
 
 
-def test_delivered_once(ledger):
-    """One arrival, with its lateness."""
+def test_an_event_that_arrived_once_is_delivered_with_its_lateness(ledger):
     ledger.deliver("a", DUE + seconds(0.5))
     assert account(ledger) == expected(delivered=1, latest_seconds=0.5)
     assert ledger.open == []
     assert account(ledger).is_clean
 
 
-def test_repeated_and_explained(ledger):
-    """A second arrival is a repeat; the lateness is the first one's. Two attempts explain it."""
+def test_a_second_arrival_is_a_repeat_and_the_first_one_gives_the_lateness(ledger):
     ledger.deliver("a", DUE + seconds(9))
     ledger.deliver("a", DUE + seconds(1))
     assert account(ledger, attempts=2) == expected(delivered=1, repeated=1, latest_seconds=1.0)
     assert account(ledger, attempts=2).is_clean
+    assert ledger.repeated == ["execution-of-a"]
 
 
-def test_repeated_without_a_reason(ledger):
-    """Two arrivals out of one attempt are nobody's promise."""
+def test_more_arrivals_than_attempts_are_unexplained(ledger):
     ledger.deliver("a", DUE)
     ledger.deliver("a", DUE)
     assert account(ledger, attempts=1) == expected(delivered=1, repeated=1, unexplained=1)
     assert not account(ledger, attempts=1).is_clean
 
 
-def test_early(ledger):
-    """Any arrival before the event is due counts, but for the millisecond to which a queue cuts its timestamps."""
+def test_any_arrival_a_millisecond_before_the_due_time_is_early(ledger):
+    """A queue truncates its timestamps to milliseconds, so less than one is no proof."""
     ledger.deliver("a", DUE + seconds(1))
     ledger.deliver("a", DUE - seconds(0.0009))
     assert account(ledger, attempts=2).early == 0
@@ -82,62 +80,82 @@ def test_early(ledger):
     assert not account(ledger, attempts=3).is_clean
 
 
-def test_reported(ledger):
-    """A report is an end as good as a delivery, wherever it was."""
-    ledger.report("a", "the queue Undelivered")
+def test_a_report_accounts_for_an_event_wherever_it_arrived(ledger):
+    ledger.report("a", "Undelivered queue")
     assert account(ledger) == expected(reported=1)
-    assert ledger.places() == {"the queue Undelivered": 1}
+    assert ledger.report_places == {"Undelivered queue": 1}
     assert ledger.open == []
 
 
-def test_delivered_and_reported(ledger):
-    """Heard of twice is repeated, and counts as delivered alone."""
+def test_delivered_and_reported_is_a_repeat_and_counts_as_delivered(ledger):
     ledger.deliver("a", DUE)
-    ledger.report("a", "the stack's failure topic")
+    ledger.report("a", "stack's failure topic")
     assert account(ledger, attempts=2) == expected(delivered=1, repeated=1)
 
 
-def test_cancelled(ledger):
-    """What its publisher withdrew may be silent."""
+def test_a_canceled_event_may_stay_silent(ledger):
     ledger.withdraw("a")
     assert account(ledger) == expected(canceled=1)
     assert ledger.open == []
     assert account(ledger).is_clean
 
 
-def test_cancelled_and_delivered(ledger):
-    """What its publisher withdrew must not arrive."""
+def test_a_canceled_event_must_not_arrive(ledger):
     ledger.withdraw("a")
     ledger.deliver("a", DUE)
     assert account(ledger) == expected(delivered=1, unwanted=1)
     assert not account(ledger).is_clean
 
 
-def test_lost_inside_the_emulator(ledger):
-    """What ended with its workflow is counted apart, unless it was delivered after all."""
-    ledger.lose_inside({"execution-of-a", "execution-of-a-sweep"})
-    assert account(ledger) == expected(inside=1)
+def test_an_interrupted_event_is_counted_apart_unless_it_was_delivered_after_all(ledger):
+    ledger.interrupt({"execution-of-a", "execution-of-another"})
+    assert account(ledger) == expected(interrupted=1)
+    assert ledger.open == []
     ledger.deliver("a", DUE)
     assert account(ledger) == expected(delivered=1)
 
 
-def test_no_event(ledger):
-    """A message that is no event has no due time; it is missing until it is reported."""
+def test_an_event_beyond_the_limit_is_late(ledger):
+    ledger.limit_lateness(seconds(5), except_for=[])
+    ledger.deliver("a", DUE + seconds(5))
+    assert account(ledger).is_clean
+    ledger.expect("b", "execution-of-b", DUE)
+    ledger.limit_lateness(seconds(5), except_for=[])
+    ledger.deliver("b", DUE + seconds(5.1))
+    assert account(ledger) == expected(events=2, delivered=2, late=1, latest_seconds=5.1)
+    assert not account(ledger).is_clean
+
+
+def test_an_event_excepted_from_the_limit_is_not_late(ledger):
+    ledger.expect("b", "execution-of-b", DUE)
+    ledger.limit_lateness(seconds(5), except_for=["execution-of-a"])
+    ledger.deliver("a", DUE + seconds(40))
+    ledger.deliver("b", DUE + seconds(2))
+    assert account(ledger) == expected(events=2, delivered=2, latest_seconds=40.0)
+    assert ledger.latest_limited == seconds(2)
+
+
+def test_a_message_that_is_not_an_event_is_missing_until_it_is_reported(ledger):
     ledger.expect("garbage", "no-execution", None)
     ledger.deliver("a", DUE)
     assert account(ledger) == expected(events=2, delivered=1, missing=1)
-    ledger.report("garbage", "the stack's failure topic")
+    ledger.report("garbage", "stack's failure topic")
     assert account(ledger) == expected(events=2, delivered=1, reported=1)
 
 
-def test_events_of_others(ledger):
-    """What another drill published is not counted."""
+def test_the_last_due_time_ignores_messages_that_are_not_events(ledger):
+    ledger.expect("b", "execution-of-b", DUE + seconds(3))
+    ledger.expect("garbage", "no-execution", None)
+    assert ledger.last_due == DUE + seconds(3)
+
+
+def test_events_of_other_drills_are_not_counted(ledger):
     ledger.deliver("b", DUE)
-    ledger.report("c", "the stack's failure topic")
+    ledger.report("c", "stack's failure topic")
     assert account(ledger) == expected(missing=1)
 
 
-def test_one_payload_for_two_events(ledger):
+def test_a_payload_cannot_be_used_twice(ledger):
     """Two events with one payload could not be told apart."""
-    with pytest.raises(ValueError, match="published already"):
-        ledger.expect("a", "another", DUE)
+    with pytest.raises(ValueError, match="already published"):
+        ledger.expect("a", "another-execution", DUE)

@@ -1,46 +1,27 @@
-"""Faults of AWS, where AWS would have them: between the functions and the services they call.
-
-An HTTP proxy on 127.0.0.1 that functions take for AWS. It hands every call on to the emulator, unless a fault is
-injected that says otherwise:
-
-    with LocalStack() as stack, FaultProxy(stack) as proxy:
-        stack.deploy()
-        proxy.stand_before("punctual-Ingest-...")
-        with proxy.inject(Fault(throttle, {"StartExecution"}, when=first(60))) as fault:
-            ...
-        print(fault.hits)
-
-What the state machines call by themselves (their publishing, their look into the register) does not pass here: the
-emulator makes these calls inside itself.
-"""
+"""Faults of AWS: what can happen to a call of a function, and to the SNS calls of a state machine."""
 
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections import Counter, defaultdict
+import urllib.request
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Self
-from urllib.parse import parse_qs
+from typing import Any, Protocol
 
-from tools.local import HOST, LocalStack
+from scheduler.clients import READ_SECONDS
 
-FUNCTIONS_WAIT_SECONDS = 3  # read_timeout in functions/scheduler/clients.py
-UPSTREAM_SECONDS = 60  # longer than any function runs
-PROC = Path("/proc")
+from tools.local import LocalStack
+
+CONFIGURE_TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function to AWS. `service` is as in IAM (sns, dynamodb, states), `port` the function's end
+    """One call of a function to AWS. `service` is named as in IAM (sns, dynamodb, states); `port` is the function's end
     of the connection."""
 
     service: str
@@ -52,28 +33,46 @@ class Call:
     body: bytes
 
     @cached_property
-    def arguments(self) -> dict:
-        """Of a call in JSON, which SNS's are not."""
-        return json.loads(self.body)
+    def arguments(self) -> dict[str, Any]:
+        """The request. Only for services that use JSON, which SNS does not."""
+        arguments: dict[str, Any] = json.loads(self.body)
+        return arguments
+
+    def with_arguments(self, **arguments: Any) -> "Call":
+        """The same call with some arguments replaced."""
+        return replace(self, body=json.dumps(self.arguments | arguments).encode())
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is HTTP's."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-# What becomes of a call: the answer, or None for a connection that ends without one.
-Act = Callable[["FaultProxy", Call], Answer | None]
+class Proxy(Protocol):
+    """What a fault needs of the proxy that injects it."""
+
+    def forward(self, call: Call) -> Answer | None:
+        """Make the call. Returns None if AWS is not reachable."""
+
+    def worker_of(self, call: Call) -> int:
+        """The id of the process that makes this call. Raises LookupError if it has ended."""
+
+
+# Answers a call; None closes the connection without a response.
+Act = Callable[[Proxy, Call], Answer | None]
 
 
 @dataclass
 class Fault:
-    """What happens to which calls: those of these operations (none: all), by the functions whose name contains
-    `function`, with `text` in their body, and of these the ones `when` picks by their number, from 1."""
+    """What happens to which calls.
+
+    The calls are those of the given operations (none means all), by functions whose name contains `function`, with
+    `text` in the body. `when` picks among these by their number, which starts at 1.
+    """
 
     act: Act
     operations: Collection[str] = ()
@@ -84,66 +83,114 @@ class Fault:
     hits: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def meets(self, call: Call) -> bool:
-        """Whether it happens to this call, which is counted."""
-        concerned = (
+    def matches(self, call: Call) -> bool:
+        """Whether the fault happens to this call. Counts it."""
+        is_concerned = (
             (not self.operations or call.operation in self.operations)
             and self.function in call.function
             and self.text.encode() in call.body
         )
-        if not concerned:
+        if not is_concerned:
             return False
         with self._lock:
             self.calls += 1
-            hit = self.when(self.calls)
-            self.hits += hit
-        return hit
+            is_hit = self.when(self.calls)
+            self.hits += is_hit
+        return is_hit
 
 
 def first(count: int) -> Callable[[int], bool]:
-    """The first so many calls."""
+    """The first `count` calls."""
     return lambda number: number <= count
 
 
 def every(step: int, at_most: int | None = None) -> Callable[[int], bool]:
-    """Every so-manieth call, and no more than so many of them."""
+    """Every call whose number is a multiple of `step`, `at_most` of them."""
     return lambda number: number % step == 0 and (at_most is None or number // step <= at_most)
 
 
-def throttle(proxy: "FaultProxy", call: Call) -> Answer:
-    """Refused for its rate, and not handed on."""
+def forward(proxy: Proxy, call: Call) -> Answer | None:
+    """No fault. The call is only counted."""
+    return proxy.forward(call)
+
+
+def throttle(proxy: Proxy, call: Call) -> Answer:
+    """The call is refused because of its rate."""
     return _error(call, 400, "ThrottlingException", "Rate exceeded")
 
 
-def fail(proxy: "FaultProxy", call: Call) -> Answer:
-    """The service has a fault; the call is not handed on."""
+def fail(proxy: Proxy, call: Call) -> Answer:
+    """The service fails. The call has no effect."""
     return _error(call, 500, "InternalServerError", "Injected")
 
 
-def lose_answer(proxy: "FaultProxy", call: Call) -> None:
-    """The call takes effect, its answer never comes."""
+def hang(proxy: Proxy, call: Call) -> None:
+    """The call has no effect, and no response comes before the function stops waiting."""
+    time.sleep(READ_SECONDS + 1)
+
+
+def lose_answer(proxy: Proxy, call: Call) -> None:
+    """The call takes effect, but its response is lost."""
     proxy.forward(call)
 
 
-def kill(proxy: "FaultProxy", call: Call) -> None:
-    """The process of the function dies with the call on its lips."""
-    with suppress(LookupError):  # Another call of the same process was killed a moment ago.
+def kill(proxy: Proxy, call: Call) -> None:
+    """The function's process is killed while it makes the call, which has no effect."""
+    with suppress(LookupError):  # Another call of the same process was hit a moment ago.
         os.kill(proxy.worker_of(call), signal.SIGKILL)
 
 
 def delay(seconds: float) -> Act:
-    """The call is handed on late."""
+    """The call is forwarded late."""
 
-    def act(proxy: FaultProxy, call: Call) -> Answer | None:
+    def act(proxy: Proxy, call: Call) -> Answer | None:
         time.sleep(seconds)
         return proxy.forward(call)
 
     return act
 
 
-def leave_unprocessed(proxy: "FaultProxy", call: Call) -> Answer:
-    """A BatchWriteItem succeeds without doing anything, which is how DynamoDB throttles it."""
+def leave_unprocessed(proxy: Proxy, call: Call) -> Answer:
+    """A BatchWriteItem succeeds without any effect, which is one way in which DynamoDB throttles it."""
     return _json_answer(200, {"UnprocessedItems": call.arguments["RequestItems"]})
+
+
+class LimitedWrites:
+    """An act for BatchWriteItem: DynamoDB processes only so many items a second, and leaves the others unprocessed.
+
+    As documented, a batch of which nothing can be processed fails with ProvisionedThroughputExceededException
+    (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html).
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._allowed = 0.0  # writes
+        self._updated_at = time.monotonic()
+        self._lock = threading.Lock()
+        self.refused = 0  # writes
+
+    def __call__(self, proxy: Proxy, call: Call) -> Answer | None:
+        [(table, requests)] = call.arguments["RequestItems"].items()
+        allowed = self._take(len(requests))
+        if not allowed:
+            return _error(call, 400, "ProvisionedThroughputExceededException", "Rate exceeded")
+        answer = proxy.forward(call.with_arguments(RequestItems={table: requests[:allowed]}))
+        if answer is None or answer.status != 200 or allowed == len(requests):
+            return answer
+        unprocessed = json.loads(answer.body).get("UnprocessedItems", {}).get(table, [])
+        return _json_answer(200, {"UnprocessedItems": {table: [*unprocessed, *requests[allowed:]]}})
+
+    def _take(self, count: int) -> int:
+        """How many of `count` writes may be done now. Nothing is saved up for longer than a second."""
+        with self._lock:
+            now = time.monotonic()
+            earned = (now - self._updated_at) * self._per_second
+            self._allowed = min(self._allowed + earned, max(self._per_second, 1.0))
+            self._updated_at = now
+            taken = min(int(self._allowed), count)
+            self._allowed -= taken
+            self.refused += count - taken
+        return taken
 
 
 def _error(call: Call, status: int, code: str, message: str) -> Answer:
@@ -153,181 +200,51 @@ def _error(call: Call, status: int, code: str, message: str) -> Answer:
     return _json_answer(status, {"__type": code, "message": message})
 
 
-def _json_answer(status: int, body: dict) -> Answer:
+def _json_answer(status: int, body: dict[str, Any]) -> Answer:
     return Answer(status, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256  # a Sweeper connects with all its threads at once
-    failure: BaseException | None = None
-
-    def handle_error(self, *_: object) -> None:
-        """Keep it for `FaultProxy.check`: a fault of the proxy's own must not look like one of AWS."""
-        self.failure = sys.exception()
+# What a state machine calls does not pass through the proxy: the emulator calls itself. Its mock configuration does it.
+SNS_TASK = "arn:aws:states:::sns:publish"
+SNS_ERROR = "SNS.InternalErrorException"  # which SNS declares for Publish: transient
+TEST_CASE = "SnsUnavailable"
 
 
-class FaultProxy:
-    """Stands between functions and the emulator, and counts the executions that they start."""
-
-    def __init__(self, stack: LocalStack) -> None:
-        self._stack = stack
-        self._server = _Server((HOST, 0), _handler_of(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._faults: list[Fault] = []
-        self._lock = threading.Lock()
-        self.slow = 0  # calls that the emulator took longer to answer than the functions wait
-        self._asked = Counter()  # by the execution's name: calls handed on
-        self._started = defaultdict(list)  # by the execution's name: the names of those that were started
-
-    def __enter__(self) -> Self:
-        if not PROC.exists():
-            raise OSError("Which process makes a call is found in /proc, so this needs Linux")
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def check(self) -> None:
-        """Raise what went wrong in the proxy itself."""
-        if self._server.failure:
-            raise self._server.failure
-
-    def stand_before(self, function: str) -> None:
-        """Make a deployed function take this proxy for AWS. Its name is in the path, to know its calls by."""
-        lambdas = self._stack.client("lambda")
-        variables = lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-        endpoint = f"http://{HOST}:{self._server.server_port}/{function}"
-        lambdas.update_function_configuration(
-            FunctionName=function, Environment={"Variables": variables | {"AWS_ENDPOINT_URL": endpoint}}
-        )
-
-    @contextmanager
-    def inject(self, *faults: Fault) -> Iterator[Fault]:
-        """Let these happen within the block; the first that meets a call decides. Yields the first."""
-        with self._lock:
-            self._faults += faults
-        try:
-            yield faults[0]
-        finally:
-            with self._lock:
-                self._faults = [fault for fault in self._faults if not any(fault is ours for ours in faults)]
-
-    def started(self, execution: str) -> list[str]:
-        """The names of the executions that functions started by this name."""
-        with self._lock:
-            return list(self._started[execution])
-
-    def answer(self, call: Call) -> Answer | None:
-        """The answer to a call, or None for a connection that ends without one."""
-        with self._lock:
-            faults = list(self._faults)
-        for fault in faults:
-            if fault.meets(call):
-                return fault.act(self, call)
-        return self.forward(call)
-
-    def worker_of(self, call: Call) -> int:
-        """The process that makes this call. It is one of this emulator's: nobody else's is ever found."""
-        socket = f"socket:[{_inode_of(call.port, self._server.server_port)}]"
-        for process in PROC.iterdir():
-            try:
-                if os.getpgid(int(process.name)) == self._stack.pid and any(
-                    str(handle.readlink()) == socket for handle in (process / "fd").iterdir()
-                ):
-                    return int(process.name)
-            except (ValueError, FileNotFoundError, ProcessLookupError):
-                continue  # not a process, or one that has just ended
-        raise LookupError(f"No process of the emulator has port {call.port}")
-
-    def forward(self, call: Call) -> Answer | None:
-        """Hand a call on to the emulator."""
-        body = call.body
-        name = given = call.arguments["name"] if call.operation == "StartExecution" else None
-        if name:
-            # On AWS, Express runs the same name as often as it is asked to. The emulator refuses the second time, and
-            # that would hide a repeat: so the second has another name.
-            with self._lock:
-                number = self._asked[name]
-                self._asked[name] += 1
-            if number:
-                given = f"{name[:70]}_again_{number}"
-                body = json.dumps(call.arguments | {"name": given}).encode()
-        asked_at = time.monotonic()
-        connection = HTTPConnection(HOST, self._stack.port, timeout=UPSTREAM_SECONDS)
-        try:
-            headers = call.headers | {"Content-Length": str(len(body))}
-            connection.request("POST", call.path, body, headers)
-            response = connection.getresponse()
-            answer = Answer(response.status, dict(response.getheaders()), response.read())
-        except (OSError, HTTPException):
-            return None  # The emulator is away: so is the answer.
-        finally:
-            connection.close()
-        with self._lock:
-            self.slow += time.monotonic() - asked_at > FUNCTIONS_WAIT_SECONDS
-            if name and answer.status == 200:
-                self._started[name].append(given)
-        return answer
+def run_test_case(proxy: Proxy, call: Call) -> Answer | None:
+    """A StartExecution starts the execution with the mocked responses of `sns_unavailable`, while there are any."""
+    return proxy.forward(call.with_arguments(stateMachineArn=f"{call.arguments['stateMachineArn']}#{TEST_CASE}"))
 
 
-def _inode_of(port: int, remote_port: int) -> str:
-    """The inode of the TCP connection from `port` to `remote_port`, both on 127.0.0.1."""
-    for line in (PROC / "net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, *rest = line.split()
-        if int(local.rsplit(":")[-1], 16) == port and int(remote.rsplit(":")[-1], 16) == remote_port:
-            return rest[6]
-    raise LookupError(f"No connection from port {port}")
+@contextmanager
+def sns_unavailable(stack: LocalStack, machine_arn: str) -> Iterator[None]:
+    """Within the block, every state that publishes to SNS fails with SNS_ERROR, in executions that `run_test_case` has
+    started.
+
+    This is the emulator's mock configuration, in the format of Step Functions Local. It is applied when a state is
+    entered: a state that was entered within the block fails in its retries too, and one that is entered later succeeds.
+    """
+    definition = stack.client("stepfunctions").describe_state_machine(stateMachineArn=machine_arn)["definition"]
+    states = [name for name, state in json.loads(definition)["States"].items() if state.get("Resource") == SNS_TASK]
+    test_cases = {TEST_CASE: dict.fromkeys(states, "unavailable")}
+    error = {"Throw": {"Error": SNS_ERROR, "Cause": "Injected"}}
+    _configure_mocks(
+        stack,
+        {
+            "StateMachines": {machine_arn.rsplit(":", 1)[-1]: {"TestCases": test_cases}},
+            "MockedResponses": {"unavailable": {"0-999": error}},  # however often a state is entered
+        },
+    )
+    try:
+        yield
+    finally:
+        _configure_mocks(stack, {})
 
 
-def _handler_of(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        """One connection of a function, over which many calls come."""
-
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-            _, function, *rest = self.path.split("/")
-            path = "/" + "/".join(rest)
-            service, operation = _name_of(path, headers, body)
-            answer = proxy.answer(Call(service, operation, function, self.client_address[1], headers, path, body))
-            if answer is None:
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                if name.lower() not in ("connection", "content-length", "transfer-encoding", "date", "server"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except ConnectionError:
-                self.close_connection = True  # The function has given up, or is dead.
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: every call would be a line."""
-
-    return Handler
-
-
-SERVICES = {"DynamoDB_20120810": "dynamodb", "AWSStepFunctions": "states", "AmazonSQS": "sqs"}
-
-
-def _name_of(path: str, headers: dict[str, str], body: bytes) -> tuple[str, str]:
-    """The service and the operation that a request calls."""
-    if path.endswith("/invocations"):
-        return "lambda", "Invoke"
-    target = next((value for name, value in headers.items() if name.lower() == "x-amz-target"), None)
-    if target:
-        prefix, _, operation = target.partition(".")
-        return SERVICES.get(prefix, prefix), operation
-    return "sns", parse_qs(body.decode()).get("Action", [""])[0]
+def _configure_mocks(stack: LocalStack, mocks: dict[str, Any]) -> None:
+    setting = "stepfunctions._sfn_mock_config"
+    request = urllib.request.Request(
+        f"{stack.endpoint}/_ministack/config", json.dumps({setting: mocks}).encode(), method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=CONFIGURE_TIMEOUT_SECONDS) as response:
+        if json.load(response)["applied"] != {setting: mocks}:
+            raise OSError(f"The emulator did not accept {setting}")

@@ -1,0 +1,304 @@
+"""The scene of a drill: a deployed stack, topics of its own, faults to inject, and the account of every event."""
+
+import itertools
+import json
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from tools.drills.faults import Fault
+from tools.drills.ledger import Ledger
+from tools.drills.proxy import FaultProxy
+from tools.local import Consumer, LocalStack, LocalStackError
+
+HORIZON_SECONDS = 10  # in template.yaml, for the sweep interval of 5 s that the drills use
+# A cancel or replacement is in time if Ingest handles it before the event's cutoff. With a fault of Ingest, that can
+# take this long.
+WITHDRAWAL_SECONDS = 14
+# An event is missing if nothing has arrived this long after the last due time and the end of the fault.
+PATIENCE_SECONDS = 150
+# For what the last executions have just published.
+LAST_ARRIVALS_SECONDS = 2
+
+Event = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The messages of a drill: events, the payloads of those to cancel, and replacements for others."""
+
+    events: list[Event]
+    canceled: list[str]
+    replacements: list[Event]
+
+    @property
+    def withdrawn(self) -> list[str]:
+        """The payloads of the events that are canceled or replaced."""
+        return [*self.canceled, *(event["id"] for event in self.replacements)]
+
+
+def mix_of(name: str, count: int, now: datetime, target: str, fifo_target: str, failure_topic: str) -> Mix:
+    """`count` events of every kind: due soon or later, at a whole second or not, with an id or without, to a standard
+    topic or a FIFO topic, every second one with a failure topic. Of ten, one is to be canceled and one replaced."""
+
+    def due_in(seconds: int, microsecond: int = 0) -> Event:
+        return {"date": (now + timedelta(seconds=seconds)).replace(microsecond=microsecond).isoformat()}
+
+    mix = Mix([], [], [])
+    for number in range(count):
+        key = f"{name}-{number:04}"
+        soon = 5 + number % 4
+        later = HORIZON_SECONDS + 6 + number % 8
+        after_withdrawal = HORIZON_SECONDS + WITHDRAWAL_SECONDS + number % 8
+        fraction = 1000 * (50 + 37 * number % 900)
+        event = {"payload": key, "target": target, "user": "drill"}
+        if number % 2:
+            event["failure_topic"] = failure_topic
+        match number % 10:
+            case 0:
+                event |= due_in(soon)
+            case 1:
+                event |= due_in(soon, fraction)
+            case 2:
+                event |= due_in(soon) | {"id": key}
+            case 3:
+                event |= due_in(soon) | {"target": fifo_target}
+            case 4 | 5:
+                event |= due_in(later)
+            case 6:
+                event |= due_in(later, fraction)
+            case 7:
+                event |= due_in(later) | {"target": fifo_target, "id": key}
+            case 8:
+                event |= due_in(after_withdrawal)
+                mix.canceled.append(key)
+            case 9:
+                event |= due_in(after_withdrawal) | {"id": key}
+                mix.replacements.append(event | {"payload": f"{key}-replaced"})
+        mix.events.append(event)
+    return mix
+
+
+class Scene:
+    """What one drill works with. Its topics exist within the `with` block."""
+
+    def __init__(self, name: str, stack: LocalStack, stack_name: str, proxy: FaultProxy, events: int) -> None:
+        self.name, self.stack, self.stack_name, self.proxy, self.events = name, stack, stack_name, proxy, events
+        self.outputs = stack.outputs_of(stack_name)
+        self.ingest, self.sweeper = f"{stack_name}-Ingest", f"{stack_name}-Sweeper"  # how their physical names begin
+        self.sns, self.sqs = stack.client("sns", max_pool_connections=20), stack.client("sqs")
+        self.steps, self.dynamodb = stack.client("stepfunctions"), stack.client("dynamodb")
+        self.lambdas = stack.client("lambda")
+        queue_name = self.physical_id("InputQueue").rsplit("/", 1)[-1]
+        self.input_queue: str = self.sqs.get_queue_url(QueueName=queue_name)["QueueUrl"]
+        self.ledger = Ledger()
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+        self.faults: list[Fault] = []
+
+    def __enter__(self) -> Self:
+        self.consumer = Consumer(self.stack)
+        prefix = f"{self.name}-{uuid.uuid4().hex[:6]}"
+        self.target = self.consumer.topic(f"{prefix}-target")
+        self.fifo_target = self.consumer.topic(f"{prefix}-target", fifo=True)
+        self.failure_topic = self.consumer.topic(f"{prefix}-failed")
+        self.consumer.subscribe(self.outputs["FailureTopicArn"])
+        self._entered = 0  # arrivals that are in the ledger
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.consumer.close()
+
+    # Publishing
+
+    def publish_all(self) -> None:
+        """Publish the drill's events, then the cancels and the replacements."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        mix = mix_of(self.name, self.events, now, self.target, self.fifo_target, self.failure_topic)
+        ids = self.publish(mix.events)
+        self._send(json.dumps({"cancel": ids[key]}) for key in mix.canceled)
+        self.publish(mix.replacements)
+        for key in mix.withdrawn:
+            self.ledger.withdraw(key)
+
+    def publish(self, events: Sequence[Event]) -> dict[str, str]:
+        """Publish events and enter them in the ledger. Returns their MessageIds by payload."""
+        ids = {}
+        for event, message_id in zip(events, self._send(map(json.dumps, events)), strict=True):
+            execution = f"{event['id']}-{message_id[:8]}" if "id" in event else message_id
+            self.ledger.expect(event["payload"], execution, datetime.fromisoformat(event["date"]))
+            ids[event["payload"]] = message_id
+        return ids
+
+    def publish_garbage(self, texts: Sequence[str]) -> None:
+        """Publish messages that are not events. The ledger expects a report of each."""
+        for text, message_id in zip(texts, self._send(texts), strict=True):
+            self.ledger.expect(text, message_id, None)
+
+    def _send(self, messages: Iterable[str]) -> list[str]:
+        """Publish to the input topic, several batches at a time. Returns the MessageIds in order."""
+
+        def send(batch: Sequence[str]) -> list[str]:
+            entries = [{"Id": str(number), "Message": message} for number, message in enumerate(batch)]
+            answer = self.sns.publish_batch(TopicArn=self.outputs["InputTopicArn"], PublishBatchRequestEntries=entries)
+            if answer["Failed"]:
+                raise LocalStackError(f"PublishBatch: {answer['Failed']}")
+            ids = {entry["Id"]: entry["MessageId"] for entry in answer["Successful"]}
+            return [ids[entry["Id"]] for entry in entries]
+
+        with ThreadPoolExecutor(4) as threads:
+            batches = threads.map(send, itertools.batched(messages, 10, strict=False))
+            return list(itertools.chain.from_iterable(batches))
+
+    # Breaking
+
+    @contextmanager
+    def broken(self, *faults: Fault) -> Iterator[Fault]:
+        """Inject faults into the calls of this stack's functions within the block. The drill fails if one of them never
+        happens."""
+        for fault in faults:
+            fault.function = fault.function or f"{self.stack_name}-"
+        self.faults += faults
+        with self.proxy.inject(*faults) as fault:
+            yield fault
+
+    @contextmanager
+    def ingest_stopped(self) -> Iterator[None]:
+        """Let messages accumulate in the input queue, so that Ingest receives full batches."""
+        [mapping] = self.lambdas.list_event_source_mappings(FunctionName=self.physical_id("Ingest"))[
+            "EventSourceMappings"
+        ]
+        self.lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        try:
+            yield
+        finally:
+            self.lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+    @contextmanager
+    def visibility_timeout(self, seconds: int) -> Iterator[None]:
+        """Make messages that are not deleted visible again after this time, instead of the template's three minutes."""
+        name = "VisibilityTimeout"
+        before = self.sqs.get_queue_attributes(QueueUrl=self.input_queue, AttributeNames=[name])["Attributes"][name]
+        self.sqs.set_queue_attributes(QueueUrl=self.input_queue, Attributes={name: str(seconds)})
+        try:
+            yield
+        finally:
+            self.sqs.set_queue_attributes(QueueUrl=self.input_queue, Attributes={name: before})
+
+    def delete_topics(self, *topics: str) -> None:
+        for topic in topics:
+            self.sns.delete_topic(TopicArn=topic)
+
+    def start_sweep(self) -> None:
+        """Start a Sweep execution now, instead of at the next whole minute."""
+        self.steps.start_execution(stateMachineArn=self.outputs["SweepArn"])
+
+    def physical_id(self, logical_id: str) -> str:
+        """The name of one of the stack's functions, or the URL of one of its queues."""
+        answer = self.stack.client("cloudformation").describe_stack_resource(
+            StackName=self.stack_name, LogicalResourceId=logical_id
+        )
+        return str(answer["StackResourceDetail"]["PhysicalResourceId"])
+
+    # Accounting
+
+    def settle(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """Enter arrivals in the ledger until every event is accounted for and the stack is idle, or patience ends."""
+        give_up_at = max(datetime.now(UTC), self.ledger.last_due) + timedelta(seconds=patience_seconds)
+        while datetime.now(UTC) < give_up_at:
+            self.proxy.check()
+            self._enter_arrivals()
+            if not self.ledger.open and datetime.now(UTC) > self.ledger.last_due and self._is_idle():
+                break
+            time.sleep(0.5)
+        time.sleep(LAST_ARRIVALS_SECONDS)
+        self._enter_arrivals()
+
+    def enter_undelivered(self) -> None:
+        """Enter the events in the Undelivered queue, and remove them from it."""
+        queue = self.outputs["UndeliveredUrl"]
+        while messages := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                self.ledger.report(_key_of(message["Body"]), "Undelivered queue")
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+
+    def wait_for_ingest(self) -> None:
+        """Return when every message is handled. Raises LocalStackError if that takes very long."""
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while not self._input_is_empty():
+            if time.monotonic() > give_up_at:
+                raise LocalStackError("Ingest does not handle its messages")
+            time.sleep(0.1)
+
+    def _input_is_empty(self) -> bool:
+        """Ingest has handled every message."""
+        counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        messages = self.sqs.get_queue_attributes(QueueUrl=self.input_queue, AttributeNames=counts)["Attributes"]
+        return not any(int(messages[name]) for name in counts)
+
+    def parked(self) -> dict[str, list[str]]:
+        """The execution names of the parked events, by lane."""
+        lanes: dict[str, list[str]] = defaultdict(list)
+        pages = self.dynamodb.get_paginator("scan").paginate(
+            TableName=self.outputs["ParkedTableName"],
+            FilterExpression="attribute_exists(execution)",  # leases have none
+            ProjectionExpression="lane, execution",
+        )
+        for page in pages:
+            for item in page["Items"]:
+                lanes[item["lane"]["S"]].append(item["execution"]["S"])
+        return lanes
+
+    def failed_attempts(self, error: str) -> int:
+        """The number of attempts, in all executions for the drill's events, that failed with this error."""
+        executions = {name for execution in self.ledger.executions for name in self.proxy.started(execution)}
+        return sum(self._errors_of(name).count(error) for name in executions)
+
+    def attempts(self, execution: str) -> int:
+        """How often an event may have been sent: once by each execution that functions started for it, and once more
+        for each of their tasks that timed out, because a call that timed out may have taken effect."""
+        return sum(1 + self._errors_of(name).count("States.Timeout") for name in self.proxy.started(execution))
+
+    def _errors_of(self, execution: str) -> list[str]:
+        """The errors of the task attempts of an execution that have failed."""
+        prefix = self.outputs["DeliverArn"].replace(":stateMachine:", ":execution:")
+        history = self.steps.get_execution_history(executionArn=f"{prefix}:{execution}")["events"]
+        return [event["taskFailedEventDetails"]["error"] for event in history if "taskFailedEventDetails" in event]
+
+    def _enter_arrivals(self) -> None:
+        """Enter what has arrived since the last time."""
+        arrivals = self.consumer.arrivals
+        for arrival in arrivals[self._entered :]:
+            if arrival.topic in (self.target, self.fifo_target):
+                self.ledger.deliver(arrival.message, arrival.sent_at)
+            else:
+                is_own = arrival.topic == self.failure_topic
+                place = "event's failure topic" if is_own else "stack's failure topic"
+                self.ledger.report(_key_of(arrival.message), place)
+        self._entered = len(arrivals)
+
+    def _is_idle(self) -> bool:
+        """Nothing in the input queue, no parked event, no Deliver execution running."""
+        if not self._input_is_empty():
+            return False
+        if self.dynamodb.scan(
+            TableName=self.outputs["ParkedTableName"],
+            FilterExpression="attribute_exists(execution)",
+            Select="COUNT",
+        )["Count"]:
+            return False
+        return not self.steps.list_executions(
+            stateMachineArn=self.outputs["DeliverArn"], statusFilter="RUNNING", maxResults=1
+        )["executions"]
+
+
+def _key_of(report: str) -> str:
+    """The payload of the event in a failure report; the whole text of a message that is not an event."""
+    event = json.loads(report)["event"]
+    return str(event["payload"] if isinstance(event, dict) else event)
