@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -179,13 +180,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     sweep = argparse.ArgumentParser(add_help=False)
     sweep.add_argument("--events", type=positive, default=2000, help="parked events in one sweep")
     sweep.add_argument("--repetitions", type=positive, default=3, help="measurements of each variant")
-    sweep.add_argument("--burst", type=positive, default=10_000, help="events due within the same ten seconds")
+    sweep.add_argument("--burst", type=positive, default=10_000, help="events in the burst, all within the horizon")
     sweep.add_argument("--sweepers", type=positive, default=3, help="concurrent sweepers in the second burst")
     sweep.add_argument("--latency", type=float, default=0, help="ms added to each call, as by a network")
     sweep.add_argument("--profile", action="store_true", help="profile the Sweeper with pyinstrument")
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description="Benchmark of Punctual")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench",
+        description="Benchmark of Punctual. Without PART, all is measured; --help after a part lists its options.",
+    )
     commands = parser.add_subparsers(dest="command", metavar="PART", required=True)
     commands.add_parser(
         "all",
@@ -254,5 +258,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except LocalStackError as error:
+    except (LocalStackError, BotoCoreError, ClientError) as error:
         sys.exit(f"\n{error}")

@@ -28,6 +28,7 @@ STYLE: dict[Any, Any] = {  # Any: matplotlib's own type is a list of all its set
     "savefig.dpi": 150,
     "savefig.bbox": "tight",
 }
+LEGEND_BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 3, "columnspacing": 1.2}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Kind:
 
 KINDS = (
     _Kind("Punctual, whole seconds", PUNCTUAL, False, "o", "-", "0"),
-    _Kind("Punctual, with a fraction", PUNCTUAL, True, "^", "--", "0"),
+    _Kind("Punctual, fractions", PUNCTUAL, True, "^", "--", "0"),
     _Kind("Bare Wait and Publish, whole seconds", BASELINE, False, "x", ":", "0.55"),
 )
 
@@ -87,7 +88,7 @@ def _draw_over_time(observations: Sequence[Observation], where: str, path: Path)
         title=f"Lateness over time: {where}",
     )
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3, handletextpad=0.2, columnspacing=1.2)
+    axes.legend(**LEGEND_BELOW)
     figure.savefig(path)
     plt.close(figure)
 
@@ -108,6 +109,6 @@ def _draw_distribution(observations: Sequence[Observation], where: str, path: Pa
     )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.legend(loc="lower left")
+    axes.legend(**LEGEND_BELOW)
     figure.savefig(path)
     plt.close(figure)

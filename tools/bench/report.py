@@ -156,9 +156,27 @@ def summary(lateness: Result) -> str:
     return "\n".join(lines)
 
 
+def clock_note(lateness: Result) -> str:
+    return (
+        f"The clock of SQS is {lateness['clock_offset_ms']} ms ahead of this machine's, "
+        f"give or take {lateness['clock_error_ms']} ms. Lateness at the consumer is corrected for it."
+    )
+
+
 def lateness_report(lateness: Result) -> str:
     """Everything about lateness in Markdown: for an issue or a wiki page, where a stack on AWS was measured."""
-    parts = [PARTS[name](lateness, {}, {}) for name in ("conditions", "summary", "in-queue", "at-consumer", "counts")]
+    parts = [
+        "# Lateness",
+        conditions(lateness),
+        summary(lateness),
+        "## In the consumer's queue",
+        markdown_table(*lateness_table(lateness, "in_queue_ms")),
+        "## At the consumer",
+        markdown_table(*lateness_table(lateness, "received_ms")),
+        clock_note(lateness),
+        "## Early, missing, repeated",
+        markdown_table(*counts_table(lateness)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -196,10 +214,7 @@ def print_lateness(console: Console, lateness: Result) -> None:
     _print_table(console, "Events", counts_table(lateness))
     _print_table(console, "In the consumer's queue", lateness_table(lateness, "in_queue_ms"))
     _print_table(console, "At the consumer", lateness_table(lateness, "received_ms"))
-    console.print(
-        f"The clock of SQS is {lateness['clock_offset_ms']} ms ahead of this machine's, "
-        f"give or take {lateness['clock_error_ms']} ms. Lateness at the consumer is corrected for it."
-    )
+    console.print(clock_note(lateness))
 
 
 def print_sweep(console: Console, sweep: Result, due_within_seconds: int) -> None:
