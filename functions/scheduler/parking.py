@@ -64,12 +64,12 @@ class Parking:
         """Delete an event from its lane, if it is still there."""
         self._client.delete_item(TableName=self._table, Key=_key(lane_of(id), sort_key))
 
-    def earliest(self, lane: str, before: datetime) -> str | None:
-        """The sort key of the lane's first event due before that time. Eventually consistent, which costs half: it may
-        miss the last second's writes, which the next sweep sees."""
+    def first_keys(self, lane: str, before: datetime, limit: int) -> list[str]:
+        """The sort keys of the lane's first events due before that time, at most `limit`. Eventually consistent, which
+        costs half: it may miss the last second's writes, which the next sweep sees."""
         query = self._due_before(lane, before)
-        found = self._client.query(**query, Limit=1, ProjectionExpression="sort_key")["Items"]
-        return found[0]["sort_key"]["S"] if found else None
+        found = self._client.query(**query, Limit=limit, ProjectionExpression="sort_key")["Items"]
+        return [item["sort_key"]["S"] for item in found]
 
     def due_before(self, lane: str, before: datetime) -> Iterator[ParkedEvent]:
         """Every event in the lane due before that time, the earliest first. Reads a page (1 MB) at a time, so a lane of

@@ -31,6 +31,11 @@ MAX_BATCHES_IN_FLIGHT = 2 * THREADS
 DEADLINE_MARGIN_SECONDS = 8
 # A lease ends this long after the invocation that took it: whoever holds an expired lease has ended.
 LEASE_MARGIN = timedelta(seconds=5)
+# A sweep also looks this much further ahead than its horizon. If a lane has more events until then than can be started
+# between the horizon and their due time, even if all lanes are as crowded, it starts them all at once: `python -m
+# tools.estimates scale` shows what bursts these two let through on time.
+LOOK_AHEAD = timedelta(seconds=11)
+MAX_EVENTS_AHEAD = 100
 # So many starts, at least two seconds' work, are a burst: each lane that is left gets a sweeper of its own. Those call
 # no helpers, so that there are never many more than lanes.
 MAX_STARTS_BEFORE_HELPERS = 1000
@@ -84,6 +89,17 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
+class DueLane:
+    """A lane with something to start: what is due before that time. `earliest` is when its first event is due, and
+    `lanes_left` how many lanes this sweep has not looked at yet."""
+
+    lane: str
+    before: datetime
+    earliest: datetime
+    lanes_left: int
+
+
+@dataclass(frozen=True)
 class Lease:
     """Who a sweep is on the leases it takes, when it began, and until when its leases last (UTC)."""
 
@@ -104,68 +120,67 @@ class Sweeper:
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
     def sweep(self, now: datetime, holder: str, deadline: Deadline, *, is_helper: bool = False) -> SweepResult:
-        """Start whatever is parked and due before `now` plus the horizon, lane by lane.
+        """Start whatever is parked and due before `now` plus the horizon, lane by lane; in a crowded lane also what is
+        due within LOOK_AHEAD after that.
 
         `holder` names this sweep on the leases it takes; a lane that another sweep holds is passed over. If there is
         much to do, it calls a helper for each lane that is left, once, unless it is a helper itself. A lane that fails
         is counted and left to the next sweep; the others are swept.
         """
-        result, before = SweepResult(), now + self.horizon
+        result = SweepResult()
         pipeline = Pipeline(self.threads, MAX_BATCHES_IN_FLIGHT, result)
         lease = Lease(holder, now, deadline.ends_at + LEASE_MARGIN)
         may_call_helpers = not is_helper
         try:
-            for lane, earliest, lanes_left in self._lanes_with_events_due(before, deadline, result):
-                result.overdue_seconds = max(result.overdue_seconds, (now - due_of(earliest)).total_seconds())
+            for found in self._lanes_with_events_due(now, deadline, result):
+                overdue = (now - found.earliest).total_seconds()
+                result.overdue_seconds = max(result.overdue_seconds, overdue)
                 try:
-                    for _ in self._sweep_lane(lane, before, lease, deadline, pipeline):
+                    for _ in self._sweep_lane(found, lease, deadline, pipeline):
                         if may_call_helpers and result.started >= MAX_STARTS_BEFORE_HELPERS:
                             may_call_helpers = False
-                            self.call_helpers(lanes_left)
+                            self.call_helpers(found.lanes_left)
                 except Exception:
                     result.failed += 1
-                    logger.exception("lane left before its end, the next sweep goes on", extra={"lane": lane})
+                    logger.exception("lane left before its end, the next sweep goes on", extra={"lane": found.lane})
         finally:
             pipeline.drain()
         return result
 
-    def _lanes_with_events_due(
-        self, before: datetime, deadline: Deadline, result: SweepResult
-    ) -> Iterator[tuple[str, str, int]]:
-        """Each lane with something due, the sort key of its first event, and how many lanes are left.
-
-        In the order in which the queries are answered, so that a slow or failing one holds up its own lane alone.
-        """
+    def _lanes_with_events_due(self, now: datetime, deadline: Deadline, result: SweepResult) -> Iterator[DueLane]:
+        """Each lane with something to start, in the order in which the queries are answered, so that a slow or failing
+        one holds up its own lane alone."""
         order = lanes()
         random.shuffle(order)  # So that sweeps of the same moment begin at different lanes.
-        queries = {self.threads.submit(self.parking.earliest, lane, before): lane for lane in order}
+        ahead = now + self.horizon + LOOK_AHEAD
+        first_keys, limit = self.parking.first_keys, MAX_EVENTS_AHEAD + 1
+        queries = {self.threads.submit(first_keys, lane, ahead, limit): lane for lane in order}
         left = len(queries)
         try:
             for query in as_completed(queries, deadline.seconds_until(DEADLINE_MARGIN_SECONDS)):
                 left -= 1
                 try:
-                    earliest = query.result()
+                    keys = query.result()
                 except Exception:
                     result.failed += 1
                     logger.exception("lane not read, the next sweep will try", extra={"lane": queries[query]})
                     continue
                 if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
                     return
-                if earliest:
-                    yield queries[query], earliest, left
+                before = ahead if len(keys) > MAX_EVENTS_AHEAD else now + self.horizon
+                if keys and due_of(keys[0]) < before:
+                    yield DueLane(queries[query], before, due_of(keys[0]), left)
         except TimeoutError:
             unanswered = [lane for query, lane in queries.items() if not query.done()]
             result.failed += len(unanswered)
             logger.error("lanes not read in time, the next sweep will try", extra={"lanes": unanswered})
 
-    def _sweep_lane(
-        self, lane: str, before: datetime, lease: Lease, deadline: Deadline, pipeline: Pipeline
-    ) -> Iterator[None]:
+    def _sweep_lane(self, due: DueLane, lease: Lease, deadline: Deadline, pipeline: Pipeline) -> Iterator[None]:
         """Start and delete what is due in a lane, unless another sweep holds its lease. Yields after each batch."""
-        with self._leased(lane, lease, pipeline) as batches:
+        with self._leased(due.lane, lease, pipeline) as batches:
             if batches is None:
                 return
-            for events in batched(self.parking.due_before(lane, before), BATCH_SIZE, strict=False):
+            for events in batched(self.parking.due_before(due.lane, due.before), BATCH_SIZE, strict=False):
                 if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
                     break
                 batch = pipeline.submit(self._start_and_delete, events, deadline)

@@ -328,13 +328,12 @@ def test_a_lane_whose_query_hangs_is_counted_and_the_other_lanes_are_swept(cloud
     park(64)
     in_lane_3 = [item for item in cloud.parked() if item["lane"] == "lane-03"]
     answer_now = threading.Event()
-    earliest = parking.Parking.earliest
 
     class Hanging(parking.Parking):
-        def earliest(self, lane, before):
+        def first_keys(self, lane, before, limit):
             if lane == "lane-03":
                 answer_now.wait(10)
-            return earliest(self, lane, before)
+            return super().first_keys(lane, before, limit)
 
     hanging = Hanging(client("dynamodb"), TEMPLATE.environment("Sweeper")["PARKED_TABLE"])
     result = sweep(at("10:00"), lambda: DEADLINE_MARGIN_SECONDS + 1.0, parking=hanging)
@@ -449,6 +448,31 @@ def test_a_lane_that_cannot_be_swept_does_not_keep_the_others_from_it(cloud):
 
 
 # --- In a burst ---
+
+
+def test_a_crowded_lane_is_started_early(cloud, one_lane):
+    """101 events due at 10:00 in one lane: nothing at 09:59:39; all of them at 09:59:41, 19 s ahead."""
+    park(sweeper.MAX_EVENTS_AHEAD + 1)
+    assert sweep(at("09:59:39")).started == 0
+    assert sweep(at("09:59:41")).started == sweeper.MAX_EVENTS_AHEAD + 1
+    assert not cloud.parked()
+
+
+def test_a_lane_that_is_not_crowded_is_started_within_the_horizon(cloud, one_lane):
+    """100 events due at 10:00 in one lane: waiting in Express costs, so they start at 09:59:52, 8 s ahead."""
+    park(sweeper.MAX_EVENTS_AHEAD)
+    for clock in ("09:59:41", "09:59:46", "09:59:50.999"):
+        assert sweep(at(clock)).started == 0
+    assert sweep(at("09:59:52")).started == sweeper.MAX_EVENTS_AHEAD
+
+
+def test_a_crowd_beyond_the_look_ahead_does_not_start_the_events_before_it(cloud, one_lane):
+    """Two are due at 10:00 and a crowd at 10:01: at 09:59:52 the two are started."""
+    park(2)
+    for number in range(sweeper.MAX_EVENTS_AHEAD):
+        take(event(at("10:01")), at("09:00"), message_id=f"later-{number}")
+    assert sweep(at("09:59:45")).started == 0
+    assert sweep(at("09:59:52")).started == 2
 
 
 def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypatch):
