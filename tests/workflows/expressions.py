@@ -1,0 +1,48 @@
+"""The expressions of a state machine: JSONata as Step Functions evaluates it."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jsonata
+
+
+class QueryEvaluationError(Exception):
+    """An expression has failed, or has no value: States.QueryEvaluationError."""
+
+
+def evaluate(expression: str, variables: dict[str, Any], **functions: Callable) -> Any:
+    """The value of an expression, with or without `{% %}`.
+
+    Of the functions that Step Functions adds to JSONata, those are known that the definitions use. `functions` replaces
+    functions by name, such as `millis`.
+    """
+    source = expression.removeprefix("{%").removesuffix("%}")
+    try:
+        evaluator = jsonata.Jsonata.jsonata(source)
+        for name, function in ({"range": _range} | functions).items():
+            evaluator.register_lambda(name, function)
+        value = evaluator.evaluate(None, variables)
+    except Exception as error:  # The library raises errors of many kinds.
+        raise QueryEvaluationError(str(error)) from error
+    if value is None:
+        raise QueryEvaluationError(f"the expression returned nothing (undefined): {source}")
+    return value
+
+
+def is_expression(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("{%") and value.endswith("%}")
+
+
+def fill(template: Any, variables: dict[str, Any], **functions: Callable) -> Any:
+    """A JSON value in which every expression is replaced by its value."""
+    match template:
+        case dict():
+            return {name: fill(value, variables, **functions) for name, value in template.items()}
+        case list():
+            return [fill(value, variables, **functions) for value in template]
+    return evaluate(template, variables, **functions) if is_expression(template) else template
+
+
+def _range(first: float, last: float, step: float) -> list[int]:
+    return [*range(math.floor(first), math.floor(last) + 1, math.floor(step))]
