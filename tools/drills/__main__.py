@@ -47,8 +47,10 @@ def run_all(only: Sequence[str], events: int) -> list[Result]:
         def run_in_turn(stack_name: str) -> list[Result]:
             return [run(drill, stack, stack_name, proxy, events) for drill in side_by_side[stack_name]]
 
-        with ThreadPoolExecutor() as threads:
-            results = list(itertools.chain(*threads.map(run_in_turn, side_by_side)))
+        threads = ThreadPoolExecutor()
+        # After an error or a signal the emulator ends, and with it the drills that are still running.
+        ends.push(lambda *_: threads.shutdown(wait=False, cancel_futures=True))
+        results = list(itertools.chain(*threads.map(run_in_turn, side_by_side)))
         results += [run(drill, stack, stack_names[0], proxy, events) for drill in alone]
     return results
 

@@ -208,7 +208,7 @@ def sweeps_overlap(scene: Scene) -> None:
     """Four Sweep executions run at once, and each StartExecution takes 0.2 s"""
     with scene.broken(Fault(delay(0.2), {"StartExecution"}, scene.sweeper)):
         scene.publish_all()
-        for _ in range(2):  # in addition to the Clock's own two
+        for _ in range(3):  # in addition to the Clock's own
             scene.start_sweep()
         scene.settle()
 
@@ -311,7 +311,7 @@ SIDE_BY_SIDE: dict[str, list[Drill]] = {
         messages_received_twice,
         sweeper_killed_before_delete,
         sweeper_killed_in_lane,
-        sweeps_overlap,  # last: its Sweep executions go on for two minutes, or until the emulator ends
+        sweeps_overlap,  # last: its Sweep executions go on for a minute, or until the emulator ends
     ],
     "right": [
         no_sweep,

@@ -26,6 +26,12 @@ PATIENCE_SECONDS = 150
 # For what the last executions have just published.
 LAST_ARRIVALS_SECONDS = 2
 
+# The table also holds leases and the latest Sweep execution, under other partition keys.
+PARKED_EVENTS = {
+    "FilterExpression": "begins_with(lane, :lane)",
+    "ExpressionAttributeValues": {":lane": {"S": "lane-"}},
+}
+
 Event = dict[str, str]
 
 
@@ -247,8 +253,8 @@ class Scene:
         lanes: dict[str, list[str]] = defaultdict(list)
         pages = self.dynamodb.get_paginator("scan").paginate(
             TableName=self.outputs["ParkedTableName"],
-            FilterExpression="attribute_exists(execution)",  # leases have none
             ProjectionExpression="lane, execution",
+            **PARKED_EVENTS,
         )
         for page in pages:
             for item in page["Items"]:
@@ -289,8 +295,8 @@ class Scene:
             return False
         if self.dynamodb.scan(
             TableName=self.outputs["ParkedTableName"],
-            FilterExpression="attribute_exists(execution)",
             Select="COUNT",
+            **PARKED_EVENTS,
         )["Count"]:
             return False
         return not self.steps.list_executions(
