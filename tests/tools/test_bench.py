@@ -22,6 +22,7 @@ from tools.bench.lateness import (
     observe,
     plan,
 )
+from tools.bench.stacks import AwsStack, location
 from tools.bench.sweep_throughput import VARIANTS
 from tools.documents import MarkerError
 from tools.local import Arrival
@@ -344,6 +345,25 @@ def test_a_document_that_lacks_a_marker_is_left_alone(tmp_path):
     with pytest.raises(MarkerError, match="summary: begin"):
         report.write_document(tmp_path, [], **RESULTS)
     assert document.read_text() == "<!-- conditions: begin -->\n<!-- conditions: end -->\n"
+
+
+# --- The stack --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        (None, "AWS eu-central-1, stack punctual"),
+        ("http://127.0.0.1:4566", "http://127.0.0.1:4566, stack punctual"),
+    ],
+)
+def test_only_a_stack_on_aws_is_called_so(monkeypatch, endpoint, expected):
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    if endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    assert location(AwsStack("punctual")) == expected
 
 
 # --- The size ---------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def lateness_table(lateness: Result, measure: str) -> Columns:
         ratios = row.get(f"{measure}_ratio", {})
         rows.append(
             [_label(row), f"{row['counted']:,}"]
-            + [f"{row[measure][name]:.0f}" if row[measure] else "" for name in PERCENTILES]
+            + [f"{row[measure][name]:,.0f}" if row[measure] else "" for name in PERCENTILES]
             + [f"{ratio:.2f}" if (ratio := ratios.get(name)) else "" for name in ("p50", "p99")]
         )
     return Columns(["lateness, ms", "events", *PERCENTILES, "p50 ratio", "p99 ratio"], rows)
@@ -102,7 +102,7 @@ def goals_table(lateness: Result, sweep: Result, size: Result) -> Columns:
 
     def at_most(goal: str, measured: float, limit: float, unit: str = "", decimals: int = 2) -> None:
         is_met = "yes" if measured <= limit else "no"
-        rows.append([goal, f"{measured:.{decimals}f}{unit}", f"at most {limit:,}{unit}", is_met])
+        rows.append([goal, f"{measured:,.{decimals}f}{unit}", f"at most {limit:,}{unit}", is_met])
 
     ours = [row for row in lateness["figures"] if row["path"] == PUNCTUAL and row["route"] == ALL]
     at_most("events early or missing", sum(row["early"] + row["missing"] for row in ours), 0, decimals=0)
@@ -145,12 +145,12 @@ def summary(lateness: Result) -> str:
             continue
         ours = rows[PUNCTUAL, date]
         late = ours["in_queue_ms"]
-        text = f"- **{title}: {late['p50']:.0f} ms late in the median, {late['max']:.0f} ms at most**"
+        text = f"- **{title}: {late['p50']:,.0f} ms late in the median, {late['max']:,.0f} ms at most**"
         text += f" ({ours['counted']:,} events)."
         for path in (BASELINE, BASELINE_WITH_HOLD):
             if (path, date) in rows:
                 baseline = rows[path, date]["in_queue_ms"]
-                text += f" {path} in the same run: {baseline['p50']:.0f} and {baseline['max']:.0f} ms"
+                text += f" {path} in the same run: {baseline['p50']:,.0f} and {baseline['max']:,.0f} ms"
                 text += f", a ratio of {late['p50'] / baseline['p50']:.2f} in the median." if baseline["p50"] else "."
         lines.append(text)
     return "\n".join(lines)
@@ -234,7 +234,7 @@ def print_goals(console: Console, lateness: Result, sweep: Result, size: Result)
 def _print_table(console: Console, title: str, columns: Columns) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for number, head in enumerate(columns.heads):
-        table.add_column(head, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        table.add_column(head, justify="left" if number == 0 else "right")
     for row in columns.rows:
         table.add_row(*row)
     console.print(table)

@@ -29,8 +29,11 @@ class AwsStack:
         self._session: Any = boto3.Session()  # Any: the stubs accept only literal names of services
 
     @property
-    def region(self) -> str:
-        return str(self._session.region_name)
+    def location(self) -> str:
+        """The Region, or the endpoint if the environment names one: what answers there need not be AWS."""
+        endpoint = str(self.client("stepfunctions").meta.endpoint_url)
+        is_aws = endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws"))
+        return f"AWS {self._session.region_name}" if is_aws else endpoint
 
     def client(self, service: str, **config: Any) -> Any:
         return self._session.client(service, config=Config(**config))
@@ -51,7 +54,7 @@ def local_stack(console: Console) -> Iterator[LocalStack]:
 def location(stack: Stack) -> str:
     """Where the stack runs, as the tables and pictures say it."""
     if isinstance(stack, AwsStack):
-        return f"AWS {stack.region}, stack {stack.stack_name}"
+        return f"{stack.location}, stack {stack.stack_name}"
     ask = "from importlib.metadata import version; print(version('ministack'))"
     answer = subprocess.run([EMULATOR_PYTHON, "-c", ask], capture_output=True, check=True, text=True)
     return f"the local emulator (MiniStack {answer.stdout.strip()})"

@@ -287,14 +287,10 @@ def park(events: int) -> None:
 
 def sweep_until_empty(start_at: float, timeout_seconds: float) -> dict[str, Any]:
     """From `start_at` (Unix time), sweep as the function does, again and again until no event is parked."""
-    from scheduler.lanes import lanes
-    from scheduler.sweeper import sweeper
-
     memory_before = _peak_memory_mb()
     time.sleep(max(start_at - time.time(), 0))
     began_at, ended_at, sweeps, started = time.time(), start_at, 0, 0
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    while any(sweeper.parking.earliest(lane, tomorrow) for lane in lanes()):
+    while _is_anything_parked():
         swept = _sweep(timeout_seconds)
         if swept["started"]:
             sweeps, started, ended_at = sweeps + 1, started + swept["started"], time.time()
@@ -308,6 +304,21 @@ def sweep_until_empty(start_at: float, timeout_seconds: float) -> dict[str, Any]
         "memory_before_mb": memory_before,
         "memory_peak_mb": _peak_memory_mb(),
     }
+
+
+def _is_anything_parked() -> bool:
+    from scheduler.lanes import lanes
+
+    query, table = _client("dynamodb").query, os.environ["PARKED_TABLE"]
+    return any(
+        query(
+            TableName=table,
+            KeyConditionExpression="lane = :lane",
+            ExpressionAttributeValues={":lane": {"S": lane}},
+            Limit=1,
+        )["Items"]
+        for lane in lanes()
+    )
 
 
 def _peak_memory_mb() -> float:
