@@ -1,4 +1,8 @@
-"""Punctual's command line for operators."""
+"""Punctual for operators (the command `punctual`) and for publishers (`Scheduler`)."""
+
+from .publisher import InvalidEvent, Scheduler
+
+__all__ = ["InvalidEvent", "Scheduler"]
 
 # The only place where the version is written: pyproject.toml reads it, a test compares template.yaml and CHANGELOG.md.
 __version__ = "0.1.0"

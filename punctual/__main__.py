@@ -1,3 +1,3 @@
-from punctual.cli import main
+from .cli import main
 
 main()

@@ -18,9 +18,13 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from punctual import __version__
-from punctual.queues import resend_command
-from punctual.stack import NotPunctual, Stack
+from . import __version__
+from .life import show_command
+from .parked import count_command, list_command
+from .publisher import InvalidEvent
+from .publishing import cancel_command, schedule_command
+from .queues import redrive_command, resend_command
+from .stack import NotPunctual, Stack
 
 EXIT_CODES = "Exit codes: 0 done; 1 refused by AWS, or not everything was done; 2 wrong usage."
 
@@ -29,9 +33,10 @@ EXIT_CODES = "Exit codes: 0 done; 1 refused by AWS, or not everything was done; 
 @click.option(
     "--stack", default="punctual", show_default=True, metavar="NAME", help="Name of the CloudFormation stack."
 )
+@click.option("--json", is_flag=True, help="Print the result as JSON.")
 @click.version_option(__version__, message="%(version)s")
 @click.pass_context
-def punctual(context: click.Context, stack: str) -> None:
+def punctual(context: click.Context, stack: str, json: bool) -> None:
     """Operate a deployed stack of Punctual.
 
     Credentials, Region, and endpoint are found as by any AWS SDK (AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL).
@@ -39,7 +44,16 @@ def punctual(context: click.Context, stack: str) -> None:
     context.obj = Stack(stack)
 
 
-punctual.add_command(resend_command)
+for command in (
+    schedule_command,
+    cancel_command,
+    list_command,
+    count_command,
+    show_command,
+    resend_command,
+    redrive_command,
+):
+    punctual.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -57,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # The reader, such as `head`, has enough.
         sys.stderr.close()
         sys.exit(1)
+    except InvalidEvent as error:
+        _fail(2, str(error))
     except NotPunctual as error:
         _fail(1, str(error))
     except (ClientError, BotoCoreError) as error:

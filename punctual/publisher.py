@@ -1,10 +1,10 @@
 """For publishers: schedule and cancel events from Python, with the checks that the stack makes.
 
-    from punctual import Scheduler
+from punctual import Scheduler
 
-    scheduler = Scheduler(INPUT_TOPIC_ARN, user="team@example.com")
-    id = scheduler.schedule(target=TOPIC_ARN, payload="order-4711", delay=timedelta(minutes=15))
-    scheduler.cancel(id)
+scheduler = Scheduler(INPUT_TOPIC_ARN, user="team@example.com")
+id = scheduler.schedule(target=TOPIC_ARN, payload="order-4711", delay=timedelta(minutes=15))
+scheduler.cancel(id)
 """
 
 import json
@@ -86,12 +86,19 @@ class Scheduler:
         """
         self._publish({"cancel": id})
 
+    def check_id(self, id: str) -> None:
+        """Raise `InvalidEvent` if this can't be the id of an event."""
+        self._check(json.dumps({"cancel": id}))
+
     def _publish(self, message: dict[str, Any]) -> str:
         text = json.dumps(message, ensure_ascii=False)
+        self._check(text)
+        message_id: str = self._sns.publish(TopicArn=self.topic_arn, Message=text)["MessageId"]
+        return message_id
+
+    def _check(self, text: str) -> None:
         try:
             # The MessageId is not known yet; one of its length stands for it, because it counts toward the size.
             parse(text, "0" * 36, datetime.now(UTC), self._rules)
         except Refused as refused:
             raise InvalidEvent(refused.error) from None
-        message_id: str = self._sns.publish(TopicArn=self.topic_arn, Message=text)["MessageId"]
-        return message_id

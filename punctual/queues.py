@@ -1,4 +1,4 @@
-"""Commands for the queues that keep what failed: `resend`."""
+"""Commands for the queues that keep what failed: `resend` and `redrive`."""
 
 import json
 import time
@@ -9,7 +9,8 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from punctual.stack import Stack
+from .output import Output
+from .stack import Stack
 
 # Longer than a run takes with the messages it has received: a message that stays is not received twice in one run.
 HIDDEN_SECONDS = 900
@@ -94,4 +95,30 @@ def _as_published(report: dict[str, Any]) -> str:
     if isinstance(event, dict) and "cancel" not in event:
         # Without a name it would get a new id, which neither its publisher nor a deduplicating consumer knows.
         event = {**event, "id": event.get("id", report["id"])}
+        if "delay" in event:  # It is over; counted anew it would delay the event again.
+            event["delay"] = 0
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+
+@click.command("redrive")
+@click.pass_obj
+def redrive_command(stack: Stack) -> None:
+    """Move the messages of the dead-letter queue back to the input queue.
+
+    Safe to interrupt and to run again: a message is deleted once the input queue has it. (SQS's own redrive does not
+    support a dead-letter queue that SNS writes to, as it does here.)
+    """
+    sqs, moved = stack.client("sqs"), 0
+    for _ in redrive(sqs, stack.output("InputDeadLettersUrl"), stack.physical_id("InputQueue")):
+        moved += 1
+    output = Output.of_context()
+    output.json({"moved": moved}) if output.is_json else output.line(f"Moved {moved} messages to the input queue.")
+
+
+def redrive(sqs: Any, dead_letters_url: str, input_queue_url: str) -> Iterator[str]:
+    """Send each message that is in the dead-letter queue at the start to the input queue, then delete it. Yields the
+    message ids. Raises botocore's errors."""
+    for message in _messages(sqs, dead_letters_url, sent_before=time.time()):
+        sqs.send_message(QueueUrl=input_queue_url, MessageBody=message["Body"])
+        sqs.delete_message(QueueUrl=dead_letters_url, ReceiptHandle=message["ReceiptHandle"])
+        yield message["MessageId"]

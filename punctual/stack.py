@@ -5,6 +5,10 @@ from typing import Any, Literal
 
 import boto3
 
+from ._scheduler.event import Rules
+
+type Service = Literal["cloudformation", "dynamodb", "logs", "sns", "sqs", "stepfunctions"]
+
 
 class NotPunctual(Exception):
     """The stack lacks an output that every stack of Punctual has. The text is a sentence for the user."""
@@ -16,7 +20,7 @@ class Stack:
     def __init__(self, name: str):
         self.name = name
 
-    def client(self, service: Literal["cloudformation", "sns", "sqs"]) -> Any:
+    def client(self, service: Service) -> Any:
         """A boto3 client. `Any`: the stubs of single services are not among the requirements."""
         return self._session.client(service)
 
@@ -26,13 +30,40 @@ class Stack:
             raise NotPunctual(f"the stack {self.name} is not a complete stack of Punctual: it has no output {key}")
         return self._outputs[key]
 
-    # Both wait for the first use: `--help` and wrong usage need neither credentials nor a Region.
+    def physical_id(self, logical_id: str) -> str:
+        """The name, URL or ARN of a resource of the stack. Raises botocore's errors."""
+        detail = self.client("cloudformation").describe_stack_resource(
+            StackName=self.name, LogicalResourceId=logical_id
+        )["StackResourceDetail"]
+        return str(detail["PhysicalResourceId"])
+
+    def topic_arn(self, topic: str) -> str:
+        """The ARN of a topic: its own if it is one, else that of the topic with this name beside the input topic."""
+        return topic if ":" in topic else f"{self.output('InputTopicArn').rpartition(':')[0]}:{topic}"
+
+    def rules(self) -> Rules:
+        """What the stack accepts, by its parameters: the rules of Ingest."""
+        topics = self._description("Parameters", "Parameter").get("TargetTopicArns", "")
+        return Rules(
+            input_topic=self.output("InputTopicArn"),
+            allowed_topics=tuple(topics.split(",")) if topics else (self.topic_arn("*"),),
+            user_required=self._description("Parameters", "Parameter").get("EnforceUser", "true") == "true",
+        )
+
+    # These wait for the first use: `--help` and wrong usage need neither credentials nor a Region.
 
     @cached_property
     def _session(self) -> boto3.Session:
         return boto3.Session()
 
     @cached_property
-    def _outputs(self) -> dict[str, str]:
+    def _found(self) -> dict[str, Any]:
         [found] = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
-        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+        return dict(found)
+
+    def _description(self, part: Literal["Outputs", "Parameters"], kind: str) -> dict[str, str]:
+        return {entry[f"{kind}Key"]: entry[f"{kind}Value"] for entry in self._found.get(part, [])}
+
+    @cached_property
+    def _outputs(self) -> dict[str, str]:
+        return self._description("Outputs", "Output")

@@ -1,0 +1,44 @@
+"""How the commands print: tables, or one JSON value for machines (`--json`). Progress and notes go to stderr."""
+
+import json
+from typing import Any, Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+class Output:
+    """Where a command prints. `is_json` is the option `--json`."""
+
+    def __init__(self, is_json: bool):
+        self.is_json = is_json
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    @classmethod
+    def of_context(cls) -> Self:
+        """As the options before the command say."""
+        return cls(is_json=bool(click.get_current_context().find_root().params.get("json")))
+
+    def json(self, value: Any) -> None:
+        """Print a value as JSON."""
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+    def line(self, text: str) -> None:
+        """Print a line of the result."""
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Print a line beside the result."""
+        click.echo(text, err=True)
+
+    def table(self, table: Table) -> None:
+        """Print a table."""
+        self._console.print(table)
+
+    def progress(self) -> Progress:
+        """A progress bar on stderr, shown only on a terminal; it disappears when it ends."""
+        console = Console(stderr=True)
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
