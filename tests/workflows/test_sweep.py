@@ -211,6 +211,12 @@ def test_failing_record_leaves_no_gap(states, error):
         assert {run.status for run in world.runs} == {"SUCCEEDED"}
 
 
+def test_failing_record_changes_no_tick():
+    """An execution begins in the same way whether or not its start could be recorded."""
+    state = STATES["RecordStart"]
+    assert [rule["Assign"] for rule in state["Catch"]] == [state["Assign"]]
+
+
 def test_missed_ticks_are_counted():
     """The execution's cause counts the ticks of all its rounds, and those that failed."""
     world = World(
