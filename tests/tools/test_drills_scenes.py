@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tools.drills.scenes import HORIZON_SECONDS, WITHDRAWAL_SECONDS, mix_of
+from tools.drills.scenes import WITHDRAWAL_SECONDS, mix_of
 
 NOW = datetime(2026, 12, 24, 18, 0, 0, tzinfo=UTC)
-MIX = mix_of("drill", 200, NOW, "target", "target.fifo", "failures")
+HORIZON_SECONDS = 9
+MIX = mix_of("drill", 200, NOW, HORIZON_SECONDS, "target", "target.fifo", "failures")
 
 
 def due_of(event: dict) -> datetime:

@@ -33,8 +33,7 @@ BURST = 5000  # events
 BURST_PATIENCE_SECONDS = 900
 # A fault of one part lasts this long: all events of its drill are due within half of it.
 FAULT_SECONDS = 60
-# What one lane's fault may cost the events of other lanes: a sweep interval. They are due later than the horizon, so
-# two sweeps find each before it is due.
+# By how much one lane's fault may delay the events of the other lanes: a sweep interval.
 OTHER_LANES_LIMIT = timedelta(seconds=5)
 # The Sweeper asks for some 120 within ten seconds.
 DELETES_PER_SECOND = 1

@@ -17,7 +17,6 @@ from tools.drills.ledger import Ledger
 from tools.drills.proxy import FaultProxy
 from tools.local import Consumer, LocalStack, LocalStackError
 
-HORIZON_SECONDS = 10  # in template.yaml, for the sweep interval of 5 s that the drills use
 # A cancel or replacement is in time if Ingest handles it before the event's cutoff. With a fault of Ingest, that can
 # take this long.
 WITHDRAWAL_SECONDS = 14
@@ -49,9 +48,12 @@ class Mix:
         return [*self.canceled, *(event["id"] for event in self.replacements)]
 
 
-def mix_of(name: str, count: int, now: datetime, target: str, fifo_target: str, failure_topic: str) -> Mix:
-    """`count` events of every kind: due soon or later, at a whole second or not, with an id or without, to a standard
-    topic or a FIFO topic, every second one with a failure topic. Of ten, one is to be canceled and one replaced."""
+def mix_of(
+    name: str, count: int, now: datetime, horizon_seconds: int, target: str, fifo_target: str, failure_topic: str
+) -> Mix:
+    """`count` events of every kind: due soon or beyond the horizon, at a whole second or not, with an id or without, to
+    a standard topic or a FIFO topic, every second one with a failure topic. Of ten, one is to be canceled and one
+    replaced."""
 
     def due_in(seconds: int, microsecond: int = 0) -> Event:
         return {"date": (now + timedelta(seconds=seconds)).replace(microsecond=microsecond).isoformat()}
@@ -60,8 +62,8 @@ def mix_of(name: str, count: int, now: datetime, target: str, fifo_target: str, 
     for number in range(count):
         key = f"{name}-{number:04}"
         soon = 5 + number % 4
-        later = HORIZON_SECONDS + 6 + number % 8
-        after_withdrawal = HORIZON_SECONDS + WITHDRAWAL_SECONDS + number % 8
+        later = horizon_seconds + 6 + number % 8
+        after_withdrawal = horizon_seconds + WITHDRAWAL_SECONDS + number % 8
         fraction = 1000 * (50 + 37 * number % 900)
         event = {"payload": key, "target": target, "user": "drill"}
         if number % 2:
@@ -103,6 +105,8 @@ class Scene:
         self.lambdas = stack.client("lambda")
         queue_name = self.physical_id("InputQueue").rsplit("/", 1)[-1]
         self.input_queue: str = self.sqs.get_queue_url(QueueName=queue_name)["QueueUrl"]
+        ingest = self.lambdas.get_function_configuration(FunctionName=self.physical_id("Ingest"))
+        self.horizon_seconds = int(ingest["Environment"]["Variables"]["HORIZON_SECONDS"])
         self.ledger = Ledger()
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -126,7 +130,8 @@ class Scene:
     def publish_all(self) -> None:
         """Publish the drill's events, then the cancels and the replacements."""
         now = datetime.now(UTC).replace(microsecond=0)
-        mix = mix_of(self.name, self.events, now, self.target, self.fifo_target, self.failure_topic)
+        topics = self.target, self.fifo_target, self.failure_topic
+        mix = mix_of(self.name, self.events, now, self.horizon_seconds, *topics)
         ids = self.publish(mix.events)
         self._send(json.dumps({"cancel": ids[key]}) for key in mix.canceled)
         self.publish(mix.replacements)
