@@ -103,7 +103,8 @@ def test_every_transition_is_taken(request, running, engine):
 class World:
     """Executions of Sweep that are started at these times (in seconds), and have ended.
 
-    `sweep_seconds` is how long the Sweeper takes; `error(state, seconds)` the error that a task gets then, or None.
+    `sweep_seconds` is how long the Sweeper takes, `call_seconds` how long the table does; `error(state, seconds)` the
+    error that a task gets then, or None.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class World:
         starts: list[float],
         sweep_seconds: float = 0.5,
         error: Callable[[str, float], str | None] = lambda state, seconds: None,
+        call_seconds: float = 0.02,
     ):
         self.clock = Clock(0)
-        self._sweep_seconds, self._error = sweep_seconds, error
+        self._sweep_seconds, self._call_seconds, self._error = sweep_seconds, call_seconds, error
         self.ticks: list[float] = []
         self._item: dict | None = None
         self.runs = [Run(f"execution-{number}", at) for number, at in enumerate(starts)]
@@ -143,8 +145,8 @@ class World:
             case "RecordStart":
                 self._item = arguments["Item"]
             case "LookUpSuccessor" if self._item:
-                return {"Item": self._item}, 0.02
-        return {}, 0.02
+                return {"Item": self._item}, self._call_seconds
+        return {}, self._call_seconds
 
 
 @pytest.fixture(params=INTERVALS)
@@ -161,7 +163,7 @@ BETWEEN_ROUNDS_SECONDS = 1
 
 def test_ticks_of_four_rounds(interval):
     """Whatever the interval: the first tick is at once, the others in step, and all of a round run side by side."""
-    world = World(interval, [0], sweep_seconds=0)
+    world = World(interval, [0], sweep_seconds=0, call_seconds=0)
     assert [round(tick) for tick in sorted(world.ticks)] == [*range(0, 246, interval)]
     assert world.runs[0].path.count("SweepAtEveryTick") == 4
     assert 65 // interval + 1 <= INLINE_ITERATIONS
@@ -209,6 +211,14 @@ def test_failing_record_leaves_no_gap(states, error):
         assert world.longest_gap <= interval + 3  # A record may take 2 s before the first tick.
         assert all(run.seconds < 265 for run in world.runs)
         assert {run.status for run in world.runs} == {"SUCCEEDED"}
+
+
+def test_record_of_an_earlier_execution_is_no_successor():
+    """An execution whose own start was not recorded finds its predecessor's record, and goes on."""
+    world = World(
+        10, [0, 60], error=lambda state, seconds: "Fault" if state == "RecordStart" and seconds > 59 else None
+    )
+    assert [run.path.count("SweepAtEveryTick") for run in world.runs] == [4, 4]
 
 
 def test_failing_record_changes_no_tick():
