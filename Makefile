@@ -36,7 +36,7 @@ stop:  ## End what `make local` started
 	@if [ -x $(DEV)/python ]; then $(DEV)/python -m tools.local down; fi
 
 test: lint  ## Lint, then run all other tests
-	@$(DEV)/pytest --ignore=tests/docs
+	@$(DEV)/pytest -n 2 --dist loadgroup --ignore=tests/docs
 
 quick: environments  ## Run the tests that take seconds: rules, functions, command line, documents
 	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/cli tests/docs

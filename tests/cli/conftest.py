@@ -1,8 +1,11 @@
 """The command `punctual`, run in this process against moto; moto's missing CloudFormation is replaced here."""
 
+import itertools
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -11,8 +14,14 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from punctual._scheduler.event import Event, Rules, parse
+from punctual._scheduler.lanes import sort_key
+from punctual._scheduler.parking import Parking
+from punctual._scheduler.register import Register
 from punctual.cli import main
-from tests.cloudformation import REGION
+from tests.cloudformation import REGION, Template
+
+NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class FakeStack:
     undelivered: str
     behind: str
     outputs: dict[str, str]
+    parameters: dict[str, str] = field(default_factory=dict)
+    physical_ids: dict[str, str] = field(default_factory=dict)
     errors: dict[str, ClientError] = field(default_factory=dict)
 
     def refuse(self, operation: str, code: str, message: str = "") -> None:
@@ -92,10 +103,97 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
                     error = {"Code": "ValidationError", "Message": f"Stack with id {name} does not exist"}
                     raise ClientError({"Error": error}, operation)
                 outputs = [{"OutputKey": key, "OutputValue": value} for key, value in fake.outputs.items()]
-                return {"Stacks": [{"StackName": name, "Outputs": outputs}]}
+                given = [{"ParameterKey": key, "ParameterValue": value} for key, value in fake.parameters.items()]
+                return {"Stacks": [{"StackName": name, "Outputs": outputs, "Parameters": given}]}
+            if operation == "DescribeStackResource":
+                physical_id = fake.physical_ids[parameters["LogicalResourceId"]]
+                return {"StackResourceDetail": {"PhysicalResourceId": physical_id}}
+            if operation == "FilterLogEvents":
+                parameters = {name: value for name, value in parameters.items() if name != "filterPattern"}
             if operation == "ReceiveMessage":
                 parameters = {**parameters, "WaitTimeSeconds": 0}  # moto has one server: nothing to wait for.
             return call(client, operation, parameters)
 
         monkeypatch.setattr(BaseClient, "_make_api_call", answer)
         yield fake
+
+
+# --- Parked events, the register, and executions ----------------------------------------------------------------------
+
+TEMPLATE = Template()
+TABLES = {"ParkedTableName": "Parked", "RegisterTableName": "Register"}
+
+
+@dataclass
+class Tables:
+    """The stack's tables, written by the shipped Ingest's own classes."""
+
+    dynamodb: Any
+    parking: Parking
+    register: Register
+
+    def park(self, due: datetime, id: str | None = None, number: int = 0, **fields: Any) -> Event:
+        """Park an event as Ingest does, published at NOW."""
+        topic = "arn:aws:sns:eu-central-1:123456789012:orders"
+        message = {"date": due.isoformat(), "target": topic, "user": "team", "payload": f"order-{number}", **fields}
+        if id:
+            message["id"] = id
+        revision = str(uuid.UUID(int=number))
+        event = parse(json.dumps(message), revision, NOW, Rules(f"{topic}-in", ("*",)))
+        if id:
+            order = f"{NOW.timestamp():018.6f} {NOW.timestamp():018.6f} {revision}"
+            self.register.claim(id, revision, order, NOW, due, sort_key(due, revision))
+        self.parking.park(event)
+        return event
+
+
+@pytest.fixture
+def tables(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Tables:
+    """The tables of the stack called `punctual`."""
+    dynamodb = boto3.client("dynamodb", REGION)
+    for output, table in TABLES.items():
+        dynamodb.create_table(**TEMPLATE.table(table))
+        stack.outputs[output] = TEMPLATE.table(table)["TableName"]
+    stack.outputs["DeliverArn"] = "arn:aws:states:eu-central-1:123456789012:stateMachine:Deliver"
+    stack.refuse("ListExecutions", "StateMachineTypeNotSupported")
+    names = [stack.outputs[output] for output in TABLES]
+    return Tables(dynamodb, Parking(dynamodb, names[0]), Register(dynamodb, names[1]))
+
+
+class Log:
+    """The executions' log, in the form in which Express writes it."""
+
+    GROUP = "/aws/vendedlogs/states/punctual-Deliver"
+
+    def __init__(self, logs: Any):
+        self._logs, self._numbers = logs, itertools.count()
+        logs.create_log_group(logGroupName=self.GROUP)
+        logs.create_log_stream(logGroupName=self.GROUP, logStreamName="deliver")
+
+    def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:
+        """Write the entries of an execution: when, their type, their details."""
+        arn = f"arn:aws:states:{REGION}:123456789012:express:Deliver:{name}:{uuid.UUID(int=next(self._numbers))}"
+        events = [
+            {
+                "timestamp": int(at.timestamp() * 1000),
+                "message": json.dumps(
+                    {
+                        "id": str(number),
+                        "type": type,
+                        "details": details,
+                        "event_timestamp": str(int(at.timestamp() * 1000)),
+                        "execution_arn": arn,
+                    }
+                ),
+            }
+            for number, (at, type, details) in enumerate(entries, 1)
+        ]
+        for event in events:  # One by one: a request must have them in the order of time.
+            self._logs.put_log_events(logGroupName=self.GROUP, logStreamName="deliver", logEvents=[event])
+
+
+@pytest.fixture
+def log(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Log:
+    """The log of Deliver's executions. moto does not know patterns over JSON, so it returns all of it here."""
+    stack.physical_ids["DeliverLog"] = Log.GROUP
+    return Log(boto3.client("logs", REGION))

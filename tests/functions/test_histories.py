@@ -106,6 +106,7 @@ def expected(history: list[Published], one: Published) -> tuple[int, int]:
     return at_least, at_most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())

@@ -263,8 +263,9 @@ def test_deletes_that_were_not_done_or_not_confirmed_are_done_again(cloud, fault
 
 
 @pytest.mark.parametrize("fault", ["leave_unprocessed", "fail"])
-def test_events_that_could_not_be_deleted_are_repeated_by_the_next_sweep(cloud, fault):
+def test_events_that_could_not_be_deleted_are_repeated_by_the_next_sweep(cloud, fault, monkeypatch):
     """Started, counted as failed, started again: at least once."""
+    monkeypatch.setattr(parking.time, "sleep", lambda seconds: None)
     park(3)
     operation = () if fault == "leave_unprocessed" else ("BatchWriteItem",)
     getattr(cloud, fault)(*operation)
