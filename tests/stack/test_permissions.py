@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scheduler.parking import lanes
+from scheduler.lanes import lanes
 
 from tests.stack.conftest import Role
 from tools.local import Consumer, LocalStack
@@ -115,15 +115,22 @@ class Operations:
         key = f"2020-01-01T00:00:00.000000#{revision}"
         publish = {"TopicArn": self._target, "Message": "swept"}
         times = dict.fromkeys(("cutoff_at", "due_rounded_up_at"), "2020-01-01T00:00:00Z")
-        input = {"id": revision, "revision": revision, "publish": publish, "event": {}} | times
-        item = {"lane": lane, "due": key, "execution": revision, "input": json.dumps(input)}
+        input = {
+            "id": revision,
+            "revision": revision,
+            "lane": lane,
+            "due_ms": 0,
+            "publish": publish,
+            "event": {},
+        } | times
+        item = {"lane": lane, "sort_key": key, "execution": revision, "input": json.dumps(input)}
         self._dynamodb.put_item(
             TableName=self._outputs["ParkedTableName"], Item={name: {"S": value} for name, value in item.items()}
         )
         return lane, key, self._invoke("Sweeper", {})
 
-    def _item(self, lane: str, due: str) -> dict | None:
-        key = {"lane": {"S": lane}, "due": {"S": due}}
+    def _item(self, lane: str, sort_key: str) -> dict | None:
+        key = {"lane": {"S": lane}, "sort_key": {"S": sort_key}}
         return self._dynamodb.get_item(TableName=self._outputs["ParkedTableName"], Key=key).get("Item")
 
     def _undelivered(self) -> int:
@@ -165,11 +172,13 @@ NOT_TESTABLE = {
     ("SweeperRole", "ReportFailures"): NO_REFUSAL,
     ("SweeperRole", "SendToUndelivered"): NO_REFUSAL,
     ("SweeperRole", "InvokeHelpers"): BURST,
-    ("ClockRole", "Wind"): NO_ROLE,
-    ("SweepRole", "SweepAtEachTick"): NO_ROLE,
+    ("ClockRole", "StartSweep"): NO_ROLE,
+    ("SweepRole", "SweepAtEveryTick"): NO_ROLE,
+    ("SweepRole", "FindSuccessor"): NO_ROLE,
     ("DeliverRole", "PublishPayloadsAndReports"): NO_ROLE,
     ("DeliverRole", "DenyInputTopic"): "it denies, and Ingest refuses such a target before",
     ("DeliverRole", "LookUpRevision"): NO_ROLE,
+    ("DeliverRole", "ParkAgain"): NO_ROLE,
     ("DeliverRole", "HoldFraction"): NO_ROLE,
     ("DeliverRole", "SendToUndelivered"): NO_ROLE,
 }

@@ -37,7 +37,7 @@ def payloads(arrivals: list[Arrival], topic: str) -> list[str]:
 
 def test_a_parked_event_is_delivered_late_after_sweeps_have_failed(other: LocalStack, consumer: Consumer):
     topic = consumer.topic("late")
-    due = in_seconds(13)  # This stack's horizon is 10 s.
+    due = in_seconds(13)  # The horizon is 9 s.
     with Role(other, "SweeperRole").without("SweepLanes"):
         other.client("stepfunctions").start_execution(stateMachineArn=other.outputs["SweepArn"])
         other.client("sns").publish(TopicArn=other.outputs["InputTopicArn"], Message=event(topic, "late", due))

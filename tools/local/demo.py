@@ -73,7 +73,7 @@ class View:
 
 def result(run: Run) -> Table:
     """What became of each message."""
-    table = Table("event", "due", "arrived", "late (ms)", "outcome", "execution", box=SIMPLE, pad_edge=False)
+    table = Table("event", "due", "arrived", "late (ms)", "outcome", "execution", box=SIMPLE, padding=(0, 1, 0, 0))
     table.columns[3].justify = "right"
     for column in table.columns:
         column.no_wrap = True
@@ -86,7 +86,7 @@ def result(run: Run) -> Table:
             _clock(arrivals[0].received_at) if arrivals else "",
             _milliseconds_late(outcome),
             f"[{_style(state)}]{state}[/]{_reason(outcome)}",
-            f"{outcome.execution[:8]}… {outcome.status}" if outcome.execution else "",
+            (outcome.status or "").lower(),
         )
     return table
 
@@ -155,7 +155,9 @@ def _style(state: str) -> str:
 def _reason(outcome: Outcome) -> str:
     if not outcome.reports:
         return ""
-    return f": {json.loads(outcome.reports[0].message)['error'][:32]}"
+    error: str = json.loads(outcome.reports[0].message)["error"]
+    # Without SNS's own sentence, which is as long as the table.
+    return f": {error.removeprefix('not delivered: ').partition(':')[0]}"
 
 
 def _milliseconds_late(outcome: Outcome) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from scheduler.lanes import lanes
+
 from tools.local.consumers import Arrival, Consumer
 from tools.local.stack import LocalStack
 
@@ -26,6 +28,8 @@ WATCH_INTERVAL_SECONDS = 0.3
 # The Sweeper releases its leases, and Lambda deletes the last messages, a moment after the last event has ended.
 SETTLING_SECONDS = 5
 
+LANES = set(lanes())
+CLOCK = "clock"  # the partition of the item in the Parked table that Sweep keeps for itself
 FIRST_SWEEP = "first-sweep"  # the name of the execution of Sweep that wake() starts
 WAKE_SECONDS = 60
 
@@ -59,28 +63,21 @@ class Scenario:
         return self.expected in ("reported", "refused")
 
 
-# With the template's defaults an event due in more than 20 s is parked, and the sweep after 10 s starts it.
+# With the template's defaults an event due in more than 9 s is parked. A sweep starts it 4 to 9 s before it is due.
 SCENARIOS = [
-    Scenario("on a whole second", due=8),
-    Scenario("at .25 of a second", due=8.25),
-    Scenario("at .75 of a second", due=9.75),
-    Scenario("due later: parked first", due=27),
+    Scenario("on a whole second", due=5),
+    Scenario("at .25 of a second", due=5.25),
+    Scenario("at .75 of a second", due=6.75),
+    Scenario("due later: parked first", due=16),
     Scenario("due an hour ago", due=-3600),
-    Scenario("to a FIFO topic", due=10, target="orders.fifo"),
-    Scenario(
-        "to a missing topic",
-        7,
-        "reported",
-        target=MISSING_TOPIC,
-        failure_topic="orders-failed",
-        error="not delivered: ",
-    ),
+    Scenario("to a FIFO topic", due=7, target="orders.fifo"),
+    Scenario("to a missing topic", 4, "reported", MISSING_TOPIC, "orders-failed", error="not delivered: "),
     Scenario("not JSON", 0, "refused", text="tomorrow at noon, please", error="the message is not JSON"),
     Scenario("no date", 0, "refused", fields={"date": ABSENT}, error="date is required"),
-    Scenario("canceled in execution", 11, "canceled", cancel_after=3),
-    Scenario("canceled while parked", 28, "canceled", cancel_after=3),
-    Scenario("replaced", 9, "replaced", fields={"id": "order-4711"}),
-    Scenario("its replacement", 12, fields={"id": "order-4711"}),
+    Scenario("canceled in execution", 7, "canceled", cancel_after=3),
+    Scenario("canceled while parked", 17, "canceled", cancel_after=3),
+    Scenario("replaced", 6, "replaced", fields={"id": "order-4711"}),
+    Scenario("its replacement", 8, fields={"id": "order-4711"}),
 ]
 
 
@@ -274,7 +271,8 @@ class Run:
             self.topics[s.failure_topic] for s in self.scenarios if s.failure_topic
         }
         reports = [(json.loads(a.message)["id"], a) for a in arrivals if a.topic in failure_topics]
-        parked = {item["due"]["S"].rpartition("#")[2] for item in self._parked()}
+        items = self._dynamodb.scan(TableName=self.outputs["ParkedTableName"], ConsistentRead=True)["Items"]
+        parked = {item["sort_key"]["S"].rpartition("#")[2] for item in items if item["lane"]["S"] in LANES}
         executions = {e["name"]: e["status"] for e in self.stack.executions(self.outputs["DeliverArn"])}
         for outcome in self.outcomes:
             outcome.deliveries = [a for a in arrivals if a.topic not in failure_topics and a.message == outcome.payload]
@@ -285,13 +283,10 @@ class Run:
                 if name in executions:
                     outcome.execution, outcome.status = name, executions[name]
 
-    def _parked(self) -> list[dict[str, Any]]:
-        items = self._dynamodb.scan(TableName=self.outputs["ParkedTableName"], ConsistentRead=True)["Items"]
-        return [item for item in items if "execution" in item]  # The other items are leases.
-
     def _leftovers(self) -> Iterator[str]:
-        if items := self._dynamodb.scan(TableName=self.outputs["ParkedTableName"])["Items"]:
-            yield f"{len(items)} items are left in the Parked table"
+        items = self._dynamodb.scan(TableName=self.outputs["ParkedTableName"], ConsistentRead=True)["Items"]
+        if left := [item for item in items if item["lane"]["S"] != CLOCK]:
+            yield f"{len(left)} items are left in the Parked table"
         cloudformation = self.stack.client("cloudformation")
         for queue in ("InputQueue", "InputDeadLetters", "Undelivered"):
             found = cloudformation.describe_stack_resource(StackName=self.stack.stack_name, LogicalResourceId=queue)
