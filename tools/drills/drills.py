@@ -29,13 +29,15 @@ from tools.drills.scenes import PATIENCE_SECONDS, Scene
 
 Drill = Callable[[Scene], None]
 
+# An event that fails three times within FAULT_SECONDS is parked for up to 120 s after that.
+RETRY_PATIENCE_SECONDS = 240
 BURST = 5000  # events
 BURST_PATIENCE_SECONDS = 900
 # A fault of one part lasts this long: all events of its drill are due within half of it.
 FAULT_SECONDS = 60
 # By how much one lane's fault may delay the events of the other lanes: a sweep interval.
 OTHER_LANES_LIMIT = timedelta(seconds=5)
-# The Sweeper asks for some 120 within ten seconds.
+# The Sweeper needs some 120 within ten seconds.
 DELETES_PER_SECOND = 1
 
 
@@ -102,11 +104,11 @@ def responses_lost(scene: Scene) -> None:
 
 def sns_fails(scene: Scene) -> None:
     """SNS Publish fails in the workflow for a minute"""
-    with scene.broken(Fault(run_test_case, {"StartExecution"})):
+    with scene.proxy.inject(Fault(run_test_case, {"StartExecution"}, f"{scene.stack_name}-")):
         with sns_unavailable(scene.stack, scene.outputs["DeliverArn"]):
             scene.publish_all()
             time.sleep(FAULT_SECONDS)
-        scene.settle()
+        scene.settle(RETRY_PATIENCE_SECONDS)
     scene.enter_undelivered()
     failures = scene.failed_attempts(SNS_ERROR)
     if not failures:
