@@ -1,4 +1,4 @@
-"""Failure reports: whoever can be told is told, and what nobody can be told of lies in the Undelivered queue."""
+"""Failure reports: to the event's own failure topic, else to the stack's, else to the Undelivered queue."""
 
 import json
 import os
@@ -18,21 +18,21 @@ def delete(topic: str) -> None:
 
 
 def test_the_events_own_failure_topic_comes_first(cloud):
-    """Its publisher is told, and the operator is not bothered."""
+    """The publisher gets the report, the operator does not."""
     take(REFUSED, at("10:00"), message_id="m-1")
     (report,) = cloud.reports(OWN_FAILURE_TOPIC)
     assert report["id"] == "m-1" and report["event"] == REFUSED and report["error"].startswith("date ")
     assert not cloud.reports() and not cloud.undelivered()
 
 
-def test_if_the_events_own_topic_is_gone_the_stacks_is_told(cloud):
+def test_if_the_events_own_topic_is_gone_the_stacks_topic_gets_the_report(cloud):
     """A failure topic may be deleted before it is needed."""
     delete(OWN_FAILURE_TOPIC)
     take(REFUSED, at("10:00"))
     assert len(cloud.reports()) == 1 and not cloud.undelivered()
 
 
-def test_if_both_topics_are_gone_the_report_lies_in_the_undelivered_queue(cloud):
+def test_if_both_topics_are_gone_the_report_is_kept_in_the_undelivered_queue(cloud):
     """Even then nothing is lost: the queue has an alarm on it."""
     delete(OWN_FAILURE_TOPIC)
     delete(os.environ["FAILURE_TOPIC_ARN"])
@@ -41,8 +41,8 @@ def test_if_both_topics_are_gone_the_report_lies_in_the_undelivered_queue(cloud)
     assert report["id"] == "m-1" and report["event"] == REFUSED
 
 
-def test_a_topic_that_is_closed_to_the_stack_counts_as_gone(cloud):
-    """Missing permission at the event's own topic: the stack's is told."""
+def test_a_topic_that_the_stack_may_not_publish_to_is_passed_over(cloud):
+    """No permission for the event's own topic: the report goes to the stack's."""
     cloud.fail("Publish", "AuthorizationError", status=403, when=lambda call: call["TopicArn"] == OWN_FAILURE_TOPIC)
     take(REFUSED, at("10:00"))
     assert len(cloud.reports()) == 1
@@ -52,8 +52,8 @@ def test_a_topic_that_is_closed_to_the_stack_counts_as_gone(cloud):
     ("code", "status"),
     [("Throttled", 429), ("Throttling", 400), ("KMSThrottling", 400), ("InternalError", 500), ("Unavailable", 503)],
 )
-def test_throttling_and_faults_are_raised_so_that_the_message_comes_back(cloud, code, status):
-    """What may pass is no reason to tell somebody else."""
+def test_throttling_and_faults_are_raised_so_that_the_message_is_retried(cloud, code, status):
+    """A transient failure is no reason to report to another topic."""
     cloud.fail("Publish", code, status=status)
     with pytest.raises(client("sns").exceptions.ClientError):
         take(REFUSED, at("10:00"))
@@ -63,8 +63,8 @@ def test_throttling_and_faults_are_raised_so_that_the_message_comes_back(cloud, 
     assert len(cloud.reports(OWN_FAILURE_TOPIC)) == 1
 
 
-def test_if_even_the_queue_fails_the_message_comes_back(cloud):
-    """Nothing is dropped with a log line."""
+def test_if_even_the_queue_fails_the_message_is_retried(cloud):
+    """Nothing is dropped."""
     for topic in (OWN_FAILURE_TOPIC, os.environ["FAILURE_TOPIC_ARN"]):
         delete(topic)
     cloud.fail("SendMessage", "ServiceUnavailable", status=503)

@@ -1,4 +1,4 @@
-"""Any history of an id, in simulated time, ends as its publisher was promised.
+"""Any history of an id, in simulated time, ends as promised to its publisher.
 
 Ingest and Sweeper are the real ones; Deliver is its register check in Python (`wanted`), which tests/workflows tries on
 the shipped definition. A history is compared with the promise in `expected`.
@@ -25,7 +25,7 @@ SWEEP_INTERVAL = 10 * SECOND
 
 @dataclass(frozen=True)
 class Published:
-    """A message for one id: when it was published, when Ingest took it (more than once if it was redelivered), and for
+    """A message for one id: when it was published, when Ingest processed it (more than once if it was redelivered), and for
     when it schedules the event; None if it cancels it."""
 
     number: int
@@ -61,7 +61,7 @@ def histories(draw: st.DrawFn, named: bool) -> list[Published]:
 
 
 def play(cloud: Cloud, history: list[Published], id: str | None) -> list[str]:
-    """Let the history happen: messages are taken, sweeps tick, and each started workflow looks up its id at its cutoff.
+    """Play the history: messages are processed, sweeps tick, and each execution looks up its id at its cutoff.
     Returns the revisions that were delivered."""
     cloud.forget()
     delivered, looks_for = [], {}
@@ -95,7 +95,7 @@ def cutoff_of(start: Start) -> datetime:
 
 def expected(history: list[Published], one: Published) -> tuple[int, int]:
     """How often an event may be delivered, at least and at most, by the promise: a message that was published later
-    counts if it was taken two seconds before the event is due, and does not if it was taken after."""
+    counts if it was processed two seconds before the event is due, and does not if it was processed after."""
     at_least, at_most = 1, len(one.taken_at)
     for later in history:
         if (later.published_at, later.message_id) > (one.published_at, one.message_id):

@@ -27,7 +27,7 @@ SOON, LATER = timedelta(seconds=5), timedelta(hours=1)
 
 
 def handle(*records: dict) -> list[str]:
-    """The SQS message ids of the records that have to come back."""
+    """The SQS message ids of the records that have to be retried."""
     answer = ingest.handler({"Records": list(records)}, LambdaContext())
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
@@ -41,7 +41,7 @@ def named(name: str):
 
 
 def test_a_near_event_is_started_at_once(cloud):
-    """What is due within the horizon goes straight to its workflow, under its MessageId."""
+    """An event due within the horizon gets its execution, named after its MessageId."""
     assert take(event(at("10:00")), at("09:59:55"), message_id="m-1") == "Started"
     assert [(start.name, start.input["publish"]["Message"]) for start in cloud.starts] == [("m-1", "order-4711")]
     assert not cloud.parked() and not cloud.register()
@@ -58,7 +58,7 @@ def test_a_far_event_is_parked_and_started_once_when_its_time_comes(cloud):
 
 
 def test_near_and_far_get_the_same_input(cloud):
-    """The horizon decides when a workflow starts, not what it does."""
+    """The horizon decides when an execution starts, not what it does."""
     take(event(at("10:00")), at("09:55"), message_id="m-1")
     sweep(at("09:59:55"))
     take(event(at("10:00")), at("09:59:55"), message_id="m-1")
@@ -74,24 +74,24 @@ def test_the_horizon_is_the_only_boundary(cloud, early, outcome):
 
 @pytest.mark.parametrize("date", ["2026-12-24T09:59:59Z", "1999-01-01", "0001-01-01T00:00:00Z"])
 def test_a_past_event_is_started_at_once(cloud, date):
-    """Better late than never."""
+    """It is delivered late, but delivered."""
     assert take(event(date), at("10:00")) == "Started"
 
 
-def test_an_event_without_a_name_costs_one_write(cloud):
+def test_an_unnamed_event_costs_one_write(cloud):
     """Parking is one PutItem; the register is not touched."""
     take(event(at("10:00")), at("09:00"))
     assert len(cloud.calls("PutItem")) == 1 and not cloud.calls("UpdateItem")
 
 
 def test_an_execution_is_named_after_its_event(cloud):
-    """The console finds it by the id; a replacement has a name of its own."""
+    """The console finds it by the id; a replacement has another name."""
     take(event(at("10:00"), id="order"), at("09:59:55"), message_id="12345678-9")
     assert cloud.starts[0].name == "order-12345678"
 
 
 def test_a_fifo_event_carries_its_group_and_deduplication_id(cloud):
-    """A repeated delivery to a FIFO topic is dropped by SNS."""
+    """SNS discards a repeated delivery to a FIFO topic."""
     take(event(at("10:00"), target=FIFO_TARGET), at("09:59:55"), message_id="m-1")
     assert (
         cloud.starts[0].input["publish"].items() >= {"MessageGroupId": "m-1", "MessageDeduplicationId": "m-1"}.items()
@@ -99,7 +99,7 @@ def test_a_fifo_event_carries_its_group_and_deduplication_id(cloud):
 
 
 def test_the_same_sqs_message_twice_parks_once(cloud):
-    """SQS may deliver a message twice: a parked event is parked on itself."""
+    """SQS may deliver a message twice: the second time overwrites the same item."""
     again = record(event(at("10:00")))
     for clock in ("09:55", "09:56"):
         assert ingest.ingest.take(again, at(clock)) == "Parked"
@@ -107,7 +107,7 @@ def test_the_same_sqs_message_twice_parks_once(cloud):
 
 
 def test_the_same_sqs_message_twice_starts_twice_with_one_id(cloud):
-    """A near event that SQS repeats goes out twice, under one id by which its consumer knows it."""
+    """A near event that SQS repeats is delivered twice, with one id by which its consumer recognizes it."""
     again = record(event(at("10:00")))
     for clock in ("09:59:55", "09:59:57"):
         assert ingest.ingest.take(again, at(clock)) == "Started"
@@ -118,7 +118,7 @@ def test_the_same_sqs_message_twice_starts_twice_with_one_id(cloud):
 
 
 def test_a_refused_message_is_reported_with_the_reason_and_what_was_received(cloud):
-    """The report goes to the stack's failure topic; nothing stays anywhere else."""
+    """The report goes to the stack's failure topic; nothing is left anywhere else."""
     message = event(id="order", payload=5)
     assert take(message, at("10:00")) == "Refused"
     assert cloud.reports() == [{"error": "payload must be a string", "id": "order", "event": message}]
@@ -137,14 +137,14 @@ def test_an_unusable_failure_topic_does_not_lose_the_report(cloud):
     assert [report["error"] for report in cloud.reports()] == ["failure_topic must be the ARN of an SNS topic"]
 
 
-def test_half_a_surrogate_pair_is_reported_escaped(cloud):
-    """What no encoding can carry is reported as the escape it came as."""
+def test_a_lone_surrogate_is_reported_escaped(cloud):
+    """It can't be encoded, so the report has it as the escape it came as."""
     take('{"payload": "\\ud800"}', at("10:00"))
     assert cloud.reports()[0]["event"] == {"payload": "\ud800"}
 
 
-def test_an_event_that_step_functions_refuses_for_good_is_reported(cloud):
-    """It would be refused for ever, so its publisher is told instead."""
+def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud):
+    """It would be refused at every attempt, so it is reported instead of retried."""
     cloud.fail("StartExecution", "InvalidExecutionInput")
     assert take(event(at("10:00"), id="order"), at("09:59:55")) == "Refused"
     (report,) = cloud.reports()
@@ -152,8 +152,8 @@ def test_an_event_that_step_functions_refuses_for_good_is_reported(cloud):
     assert (report["id"], report["event"]["payload"]) == ("order", "order-4711")
 
 
-def test_text_that_somebody_put_into_the_queue_itself_is_taken_as_the_message(cloud):
-    """Without SNS's envelope, SQS's message id stands for SNS's."""
+def test_text_that_was_sent_to_the_queue_itself_is_taken_as_the_message(cloud):
+    """Without SNS's envelope, SQS's message id is used instead of SNS's."""
     direct = record("") | {"body": json.dumps(event(at("10:00")))}
     assert ingest.ingest.take(direct, at("09:59:55")) == "Started"
     assert cloud.starts[0].name == direct["messageId"]
@@ -161,7 +161,7 @@ def test_text_that_somebody_put_into_the_queue_itself_is_taken_as_the_message(cl
 
 @pytest.mark.parametrize("body", ["", "[]", "null", '"text"', "[" * 100_000, '{"Message": "{}"}', "\x00"], ids=ascii)
 def test_anything_in_the_queue_is_reported(cloud, body):
-    """Whatever lies in the queue is an event or is reported."""
+    """Whatever is in the queue is an event or is reported."""
     assert handle(record("") | {"body": body}) == []
     assert len(cloud.reports()) == 1
 
@@ -173,16 +173,16 @@ def batch(now: datetime, size: int = 10) -> list[dict]:
     return [record(event(now + SOON, id=f"order-{number}"), now) for number in range(size)]
 
 
-def test_a_poisoned_message_among_nine_good_ones_is_reported_alone(cloud):
-    """Nine start, one is reported, none comes back."""
+def test_an_invalid_message_among_nine_valid_ones_is_reported_alone(cloud):
+    """Nine start, one is reported, none is retried."""
     records = batch(datetime.now(UTC))
-    records[4] = record("poison")
+    records[4] = record("invalid")
     assert handle(*records) == []
     assert len(cloud.starts) == 9 and len(cloud.reports()) == 1
 
 
-def test_a_fault_of_aws_fails_only_the_message_that_it_concerns(cloud):
-    """One start is throttled: that message comes back, the other nine are done."""
+def test_a_fault_of_aws_fails_only_the_message_that_it_affects(cloud):
+    """One start is throttled: that message is retried, the other nine are done."""
     records = batch(datetime.now(UTC))
     cloud.fail("StartExecution", when=named("order-4"))
     assert handle(*records) == [records[4]["messageId"]]
@@ -192,8 +192,8 @@ def test_a_fault_of_aws_fails_only_the_message_that_it_concerns(cloud):
     assert sorted(start.input["id"] for start in cloud.starts) == [f"order-{number}" for number in range(10)]
 
 
-def test_a_bug_fails_only_the_message_that_it_concerns(cloud, monkeypatch):
-    """Whatever is raised, nine go on and one comes back."""
+def test_a_bug_fails_only_the_message_that_it_affects(cloud, monkeypatch):
+    """Whatever is raised, nine go on and one is retried."""
     records = batch(datetime.now(UTC))
     records[4] = {**records[4], "body": None}
     assert handle(*records) == [records[4]["messageId"]]
@@ -202,7 +202,7 @@ def test_a_bug_fails_only_the_message_that_it_concerns(cloud, monkeypatch):
 
 @pytest.mark.parametrize("operation", ["StartExecution", "PutItem", "UpdateItem", "Publish"])
 def test_a_short_fault_is_retried_within_the_call(cloud, operation):
-    """Two throttled attempts of any call are not even noticed."""
+    """Two throttled attempts of any call have no effect."""
     cloud.fail(operation, times=2)
     now = datetime.now(UTC)
     records = [record(event(now + SOON)), record(event(now + LATER)), record({"cancel": "x"}), record("refused")]
@@ -221,8 +221,8 @@ def test_a_short_fault_is_retried_within_the_call(cloud, operation):
     ],
 )
 @pytest.mark.parametrize(("code", "status"), [("ThrottlingException", 400), ("InternalServerError", 500)])
-def test_a_long_fault_brings_the_message_back_and_loses_nothing(cloud, operation, message, code, status):
-    """While AWS fails, the message stays in the queue; afterwards it is taken as if nothing had been."""
+def test_a_long_fault_leaves_the_message_to_be_retried_and_loses_nothing(cloud, operation, message, code, status):
+    """While AWS fails, the message stays in the queue; afterward it is processed as if nothing had happened."""
     waiting = record(message(datetime.now(UTC)))
     cloud.fail(operation, code, status=status)
     assert handle(waiting) == [waiting["messageId"]]
@@ -233,7 +233,7 @@ def test_a_long_fault_brings_the_message_back_and_loses_nothing(cloud, operation
 
 @pytest.mark.parametrize("operation", ["PutItem", "UpdateItem"])
 def test_a_lost_answer_of_a_table_changes_nothing(cloud, operation):
-    """The write took effect, and is done again: the event is parked once."""
+    """The write took effect and is repeated: the event is parked once."""
     cloud.lose_answer(operation, times=1)
     assert take(event(at("10:00"), id="order"), at("09:55")) == "Parked"
     assert sweep(at("10:00")).started == 1
@@ -248,7 +248,7 @@ def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
 
 
 def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
-    """Lambda reports nothing then, so the whole batch comes back; what had been started is repeated."""
+    """Lambda reports nothing then, so the whole batch is retried; events that had been started are repeated."""
     records = [record(event(at("10:00"), id=f"order-{number}")) for number in range(3)]
     assert ingest.ingest.take(records[0], at("09:59:55")) == "Started"
     for again in records:
@@ -256,22 +256,22 @@ def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
     assert [start.input["id"] for start in cloud.starts] == ["order-0", "order-0", "order-1", "order-2"]
 
 
-# --- Coming back ---
+# --- Retries ---
 
 
 @pytest.mark.parametrize(
-    ("receives", "pause"), [(1, 2), (2, 4), (3, 8), (9, 512), (999, ingest.MAX_RETRY_DELAY_SECONDS)]
+    ("receives", "delay"), [(1, 2), (2, 4), (3, 8), (9, 512), (999, ingest.MAX_RETRY_DELAY_SECONDS)]
 )
-def test_a_failed_message_comes_back_after_2_4_8_seconds_and_never_long_after(cloud, receives, pause):
+def test_a_failed_message_is_retried_after_2_4_8_and_at_most_600_seconds(cloud, receives, delay):
     """Not after the queue's three minutes: a failed call must not make an event minutes late."""
     cloud.fail("StartExecution")
     handle(record(event(datetime.now(UTC) + SOON), receives=receives))
     (call,) = cloud.calls("ChangeMessageVisibility")
-    assert (call["QueueUrl"], call["VisibilityTimeout"]) == (os.environ["INPUT_QUEUE_URL"], pause)
+    assert (call["QueueUrl"], call["VisibilityTimeout"]) == (os.environ["INPUT_QUEUE_URL"], delay)
 
 
-def test_a_message_whose_visibility_cannot_be_changed_still_comes_back(cloud):
-    """Then the queue's own timeout brings it."""
+def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud):
+    """After the queue's own visibility timeout."""
     cloud.fail("StartExecution")
     cloud.fail("ChangeMessageVisibility")
     failed = record(event(datetime.now(UTC) + SOON))

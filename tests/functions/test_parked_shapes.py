@@ -33,7 +33,7 @@ MESSAGES = {
 
 @pytest.mark.parametrize("shape", ITEMS)
 def test_an_item_of_any_release_is_started_unchanged(cloud, shape):
-    """The present code finds it in its lane, starts it under its name with its input, and removes it."""
+    """Today's code finds it in its lane, starts it under its name with its input, and removes it."""
     item = ITEMS[shape]
     client("dynamodb").put_item(TableName=TEMPLATE.table("Parked")["TableName"], Item=item)
     due = due_of(item["sort_key"]["S"])
@@ -44,8 +44,8 @@ def test_an_item_of_any_release_is_started_unchanged(cloud, shape):
 
 
 @pytest.mark.parametrize("shape", ITEMS)
-def test_an_item_of_any_release_has_what_the_present_workflow_reads(shape):
-    """Every field that Deliver takes from its input is there, but for those that it asks for first."""
+def test_an_item_of_any_release_has_what_todays_deliver_reads(shape):
+    """Every field that Deliver takes from its input is there, except those whose existence it checks."""
     definition = TEMPLATE.definition("Deliver")
     read = set(re.findall(r"Execution\.Input\.(\w+)", definition))
     asked_for = set(re.findall(r"\$exists\(\$states\.context\.Execution\.Input\.(\w+)\)", definition))
@@ -54,8 +54,8 @@ def test_an_item_of_any_release_has_what_the_present_workflow_reads(shape):
 
 
 @pytest.mark.parametrize("shape", MESSAGES)
-def test_the_present_release_parks_no_shape_that_is_not_kept(cloud, shape):
-    """Who changes what is parked adds the new shape to the file, beside the old one."""
+def test_todays_release_parks_no_shape_that_is_not_in_the_file(cloud, shape):
+    """Whoever changes what is parked adds the new shape to the file, beside the old one."""
     take(MESSAGES[shape], at("09:00"), message_id=json.loads(ITEMS[shape]["input"]["S"])["revision"])
     (parked,) = cloud.parked()
     assert {name: {"S": value} for name, value in parked.items()} == ITEMS[shape]

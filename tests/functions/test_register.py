@@ -1,4 +1,4 @@
-"""The register: the message published last speaks for an id, in whatever order messages are processed."""
+"""The register: the message published last is valid for an id, in whatever order messages are processed."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -12,12 +12,12 @@ NEAR, MINUTES, YEARS = timedelta(seconds=10), timedelta(minutes=30), timedelta(d
 
 
 def delivered(cloud) -> list[str]:
-    """The payloads of started events that Deliver would find wanted now."""
+    """The payloads of started events that Deliver would deliver now."""
     return [start.input["publish"]["Message"] for start in cloud.starts if wanted(cloud, start)]
 
 
 def take_all(*messages: tuple[str, dict]) -> None:
-    """Take messages at 09:00, each with the time at which it was published."""
+    """Process messages at 09:00, each with the time at which it was published."""
     for published_at, message in messages:
         take(message, at("09:00"), at(published_at), message_id=f"{published_at.replace(':', '-')}-a-message-id")
 
@@ -29,7 +29,7 @@ def take_all(*messages: tuple[str, dict]) -> None:
 @pytest.mark.parametrize("second", [NEAR, MINUTES, YEARS], ids=["near", "far", "very far"])
 @pytest.mark.parametrize("in_order", [True, False], ids=["in order", "overtaken"])
 def test_a_replacement_replaces_wherever_it_moves_the_event(cloud, first, second, in_order):
-    """From near to far, from far to near: the replacement alone is delivered, in either order of processing."""
+    """From near to far, from far to near: only the replacement is delivered, in either order of processing."""
     messages = [
         ("08:00", event(at("09:00") + first, id="order", payload="first")),
         ("08:01", event(at("09:00") + second, id="order", payload="second")),
@@ -90,8 +90,8 @@ def test_a_repeated_message_is_not_its_own_replacement(cloud):
     assert delivered(cloud) == ["order-4711"]
 
 
-def test_an_old_message_that_comes_again_changes_nothing(cloud):
-    """Schedule, replace, and the first message redelivered: the replacement stays."""
+def test_an_old_message_that_is_redelivered_changes_nothing(cloud):
+    """Schedule, replace, and the first message redelivered: the replacement remains valid."""
     first = ("08:00", event(at("10:00"), id="order", payload="first"))
     take_all(first, ("08:01", event(at("10:01"), id="order", payload="second")), first)
     sweep(at("11:00"))
@@ -104,14 +104,14 @@ def test_an_old_message_that_comes_again_changes_nothing(cloud):
 @pytest.mark.parametrize(
     "later", [{"cancel": "order"}, event(at("09:00:05"), id="order"), event(at("11:00"), id="order")]
 )
-def test_a_replaced_or_cancelled_event_leaves_its_lane(cloud, later):
-    """It need not be started only to find itself unwanted."""
+def test_a_replaced_or_canceled_event_is_removed_from_its_lane(cloud, later):
+    """It need not be started only to find itself superseded."""
     take_all(("08:00", event(at("10:00"), id="order")), ("08:01", later))
     assert not [item for item in cloud.parked() if "08-00" in item["sort_key"].split("#")[1]]
 
 
-def test_correctness_does_not_depend_on_leaving_the_lane(cloud):
-    """If the delete fails the message comes back; whatever happens then, the event finds itself canceled."""
+def test_correctness_does_not_depend_on_the_removal(cloud):
+    """If the delete fails, the message is retried; whatever happens then, the event finds itself canceled."""
     take_all(("08:00", event(at("10:00"), id="order")))
     cloud.fail("DeleteItem")
     with pytest.raises(Exception, match="ThrottlingException"):
@@ -123,7 +123,7 @@ def test_correctness_does_not_depend_on_leaving_the_lane(cloud):
 
 
 def test_two_revisions_of_one_id_at_one_moment_do_not_overwrite_each_other(cloud):
-    """The sort key ends with the revision: a replacement for the same moment is an item of its own."""
+    """The sort key ends with the revision: a replacement for the same moment is another item."""
     cloud.fail("DeleteItem", "AccessDeniedException")  # so that the first one stays
     take_all(("08:00", event(at("10:00"), id="order")))
     with pytest.raises(Exception, match="AccessDenied"):
@@ -144,7 +144,8 @@ def test_two_revisions_of_one_id_at_one_moment_do_not_overwrite_each_other(cloud
 @pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
 @pytest.mark.parametrize("cancel_first", [True, False], ids=["cancel first", "event first"])
 def test_a_cancel_holds_until_its_event_is_due_even_if_it_comes_first(cloud, ahead, named, cancel_first):
-    """However far the event is, the register still says so on its day, with everything expired that may be."""
+    """However far the event is, the register still has the cancel when it is due, with every item gone that may have
+    expired."""
     due, id = at("09:00") + ahead, "order" if named else "a-message-id"
     scheduled = (event(due, **({"id": id} if named else {})), "08:00", "a-message-id")
     canceled = ({"cancel": id}, "08:01", "another")
@@ -156,7 +157,7 @@ def test_a_cancel_holds_until_its_event_is_due_even_if_it_comes_first(cloud, ahe
 
 
 def test_a_cancel_outlives_its_event_even_if_that_waits_in_the_queues(cloud):
-    """A year of lead, 14 days in the queue, 14 in dead letters and both again: the cancel is still there."""
+    """A year of lead, 14 days in the queue, 14 in the dead-letter queue and both again: the cancel is still there."""
     take({"cancel": "a-message-id"}, at("09:00"))
     processed_at = at("09:00") + timedelta(days=56)
     assert (
@@ -167,8 +168,8 @@ def test_a_cancel_outlives_its_event_even_if_that_waits_in_the_queues(cloud):
     assert delivered(cloud) == []
 
 
-def test_cancelling_an_id_that_never_comes_costs_one_small_item_that_expires(cloud):
-    """One write, 425 days, then gone by itself."""
+def test_canceling_an_id_that_never_comes_costs_one_small_item_that_expires(cloud):
+    """One write, 425 days, then it expires."""
     take({"cancel": "nobody"}, at("09:00"))
     assert len(cloud._calls) == 1 and list(cloud.register()) == ["nobody"]
     cloud.expire(at("09:00") + UNREGISTERED_LIMIT + REGISTER_RETENTION)
@@ -177,8 +178,8 @@ def test_cancelling_an_id_that_never_comes_costs_one_small_item_that_expires(clo
     assert not cloud.register()
 
 
-def test_an_expiry_only_moves_away(cloud):
-    """A near replacement of a far event keeps the register until the far one would have come."""
+def test_an_expiry_only_moves_to_a_later_time(cloud):
+    """A near replacement of a far event is kept until the far one would have been due."""
     take_all(("08:00", event(at("09:00") + YEARS, id="order")))
     end = cloud.register()["order"]["expires_at"]
     assert datetime.fromtimestamp(int(end), UTC) == at("09:00") + YEARS + REGISTER_RETENTION
@@ -186,8 +187,8 @@ def test_an_expiry_only_moves_away(cloud):
     assert cloud.register()["order"]["expires_at"] == end
 
 
-def test_an_unnamed_event_enters_the_register_only_if_it_outlives_a_cancel(cloud):
-    """Due in a year: no write. Later: it enters by itself, so that a cancel meets it there."""
+def test_an_unnamed_event_is_registered_only_if_it_outlives_a_cancel(cloud):
+    """Due in a year: no write. Later: it is registered, so that a cancel finds it."""
     take(event(at("09:00") + UNREGISTERED_LIMIT), at("09:00"), message_id="in-a-year")
     take(event(at("09:00") + UNREGISTERED_LIMIT + timedelta(seconds=1)), at("09:00"), message_id="later")
     assert list(cloud.register()) == ["later"]

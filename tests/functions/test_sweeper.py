@@ -45,16 +45,16 @@ def orders(count: int) -> list[str]:
 # --- In time ---
 
 
-def test_an_event_that_no_sweeper_took_for_an_hour_goes_out_on_the_first_sweep(cloud):
-    """Nothing needs a hand: the next sweep finds what all the others missed, and says how late it is."""
+def test_an_event_that_no_sweep_found_for_an_hour_is_started_by_the_next(cloud):
+    """Automatically: the next sweep finds what the others missed, and says how late it is."""
     take(event(at("10:00")), at("09:00"))
     swept = sweep(at("11:00"))
     assert (swept.started, swept.overdue_seconds) == (1, 3600)
     assert not cloud.parked()
 
 
-def test_what_is_left_behind_comes_first(cloud, one_lane):
-    """A lane is swept from its head, the longest overdue."""
+def test_the_longest_overdue_event_comes_first(cloud, one_lane):
+    """A lane is swept in the order of due times."""
     for clock in ("10:00:05", "09:50", "10:00:03", "08:00"):
         take(event(at(clock), id=clock.replace(":", "")), at("07:00"))
     sweep(at("10:00"))
@@ -70,7 +70,7 @@ def test_an_idle_sweep_costs_one_query_a_lane_and_no_write(cloud):
 
 
 def test_every_lane_is_swept(cloud):
-    """Whatever lane an id falls into, somebody sweeps it."""
+    """Whatever the lane of an id, it is swept."""
     park(64)
     assert {item["lane"] for item in cloud.parked()} == set(lanes.lanes())
     assert sweep(at("10:00")).started == 64
@@ -105,11 +105,11 @@ def test_the_handler_sweeps_by_the_clock_and_reports(cloud, capsys):
     assert sweeper.handler({}, LambdaContext()) == {"started": 0, "retried": 0, "failed": 0, "overdue_seconds": 0.0}
 
 
-# --- One sweeper to a lane ---
+# --- One sweeper per lane ---
 
 
 def test_two_sweepers_at_the_same_moment_start_each_event_once(cloud, monkeypatch):
-    """Two threads let loose at once on the same lanes, again and again: no event starts twice, none is left."""
+    """Two threads sweep the same lanes at once, many times: no event starts twice, none is left."""
     monkeypatch.setattr(lanes, "LANES", 2)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # so that the two meet between any two steps
@@ -136,8 +136,8 @@ def lease(lane: str, holder: str, now) -> bool:
     return sweeper.sweeper.parking.acquire(lane, holder, now, now + timedelta(seconds=35))
 
 
-def test_a_lane_that_somebody_holds_is_passed_over(cloud, one_lane):
-    """The holder will finish it."""
+def test_a_lane_with_a_lease_is_passed_over(cloud, one_lane):
+    """The holder finishes it."""
     park(3)
     assert lease("lane-00", "somebody", at("10:00"))
     assert sweep(at("10:00:10")).started == 0
@@ -145,8 +145,8 @@ def test_a_lane_that_somebody_holds_is_passed_over(cloud, one_lane):
     assert sweep(at("10:00:20")).started == 3
 
 
-def test_the_lease_of_a_dead_holder_ends_after_35_seconds_and_not_before(cloud, one_lane):
-    """10:00:00 taken and never returned; 10:00:35 still held; a moment later free."""
+def test_a_lease_that_was_not_released_expires_after_35_seconds_and_not_before(cloud, one_lane):
+    """10:00:00 taken and never released; 10:00:35 still held; a moment later free."""
     park(1)
     assert lease("lane-00", "dead", at("10:00"))
     assert sweep(at("10:00:34.999")).started == 0
@@ -154,8 +154,8 @@ def test_the_lease_of_a_dead_holder_ends_after_35_seconds_and_not_before(cloud, 
     assert sweep(at("10:00:35.001")).started == 1
 
 
-def test_a_lease_is_returned_by_its_holder_alone(cloud):
-    """Who comes back from the dead does not take the lane from who has it now."""
+def test_a_lease_is_released_only_by_its_holder(cloud):
+    """A sweep whose lease has expired does not release the lease of the next holder."""
     assert lease("lane-00", "dead", at("10:00"))
     assert lease("lane-00", "alive", at("10:00:36"))
     sweeper.sweeper.parking.release("lane-00", "dead")
@@ -163,7 +163,7 @@ def test_a_lease_is_returned_by_its_holder_alone(cloud):
 
 
 def test_a_lease_ends_after_the_invocation_that_takes_it(cloud, one_lane):
-    """10:00 a sweep with 30 s takes the lane and dies: its lease ends at 10:00:35, when it has certainly ended."""
+    """10:00 a sweep with 30 s takes the lane and dies: its lease ends at 10:00:35, when the invocation has certainly ended."""
     park(1)
     cloud.kill("StartExecution")
     with pytest.raises(Killed):
@@ -214,8 +214,8 @@ def test_an_event_that_cannot_be_started_now_is_left_for_the_next_sweep(cloud, c
     assert started(cloud) == orders(10) and not cloud.reports()
 
 
-def test_the_stacks_own_trouble_is_not_the_events(cloud):
-    """A state machine that is gone, or closed to us, may come back: nothing is reported or removed."""
+def test_a_fault_of_the_stack_is_not_reported_as_one_of_the_event(cloud):
+    """A missing state machine or permission may be restored: nothing is reported or removed."""
     park(3)
     for code in ("StateMachineDoesNotExist", "AccessDeniedException"):
         cloud.recover()
@@ -225,7 +225,7 @@ def test_the_stacks_own_trouble_is_not_the_events(cloud):
 
 @pytest.mark.parametrize("code", ["InvalidExecutionInput", "InvalidName", "ValidationException"])
 def test_an_event_that_can_never_be_started_is_reported_and_removed(cloud, one_lane, code):
-    """It does not block its lane: the publisher gets it back whole, the others start."""
+    """It does not block its lane: it is reported with all its fields, the others start."""
     park(3, failure_topic=OWN_FAILURE_TOPIC)
     cloud.fail("StartExecution", code, when=lambda start: start["name"].startswith("order-0"))
     sweep(at("10:00"))
@@ -245,7 +245,7 @@ def test_an_event_that_can_neither_be_started_nor_reported_now_stays(cloud, one_
 
 
 def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
-    """The call is made again, the event removed once."""
+    """The call is repeated, and the event deleted once."""
     park(1)
     cloud.lose_answer("StartExecution", times=1)
     assert sweep(at("10:00")).started == 1
@@ -253,7 +253,7 @@ def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
 
 
 @pytest.mark.parametrize("fault", ["leave_unprocessed", "lose_answer"])
-def test_deletes_that_were_not_done_or_not_confirmed_are_done_again(cloud, fault):
+def test_deletes_that_were_not_done_or_not_confirmed_are_repeated(cloud, fault):
     """UnprocessedItems and a lost answer are followed up within the sweep."""
     park(3)
     operation = () if fault == "leave_unprocessed" else ("BatchWriteItem",)
@@ -276,7 +276,7 @@ def test_events_that_could_not_be_deleted_are_repeated_by_the_next_sweep(cloud, 
 
 
 def test_a_sweep_out_of_time_stops_and_the_next_goes_on(cloud, one_lane):
-    """What was started is deleted and the lease returned; nothing is started twice, nothing forgotten."""
+    """Events that were started are deleted and the lease is released; nothing is started twice or lost."""
     park(60)
     asked = iter(range(10**6))
     first = sweep(at("10:00"), lambda: 30.0 if next(asked) < 25 else DEADLINE_MARGIN_SECONDS - 0.001)
@@ -412,7 +412,7 @@ def test_a_batch_of_deletes_that_is_throttled_whole_is_made_again(cloud, monkeyp
 
 
 def test_deletes_are_not_made_again_when_the_time_is_up(cloud, monkeypatch):
-    """Whoever waits longer than the function has is ended by Lambda in the middle of something."""
+    """Else Lambda would end the function while it waits."""
     monkeypatch.setattr(parking.time, "sleep", lambda seconds: pytest.fail("slept"))
     park(1)
     cloud.leave_unprocessed()
@@ -431,15 +431,15 @@ def test_a_delivery_that_is_tried_again_is_counted(cloud, one_lane):
 
 
 def test_a_lease_whose_answer_was_lost_is_taken_all_the_same(cloud, one_lane):
-    """Or the lane would wait for a holder who does not know that he is one."""
+    """Else the lane would wait for the lease to expire."""
     park(3)
     cloud.lose_answer("UpdateItem", times=1)
     assert sweep(at("10:00")).started == 3
     assert not cloud.leases()
 
 
-def test_a_lane_that_cannot_be_swept_does_not_keep_the_others_from_it(cloud):
-    """One lane's fault is logged and counted; its events are the next sweep's."""
+def test_a_lane_that_cannot_be_swept_does_not_stop_the_others(cloud):
+    """One lane's fault is logged and counted; the next sweep starts its events."""
     park(64)
     cloud.fail("UpdateItem", "AccessDeniedException", times=1)
     swept = sweep(at("10:00"))
@@ -477,7 +477,7 @@ def test_a_crowd_beyond_the_look_ahead_does_not_start_the_events_before_it(cloud
 
 
 def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypatch):
-    """Once, and for the lanes that nobody sweeps yet; what it can do itself it does all the same."""
+    """Once, and for the lanes that are not swept yet. It sweeps on itself, too."""
     monkeypatch.setattr(sweeper, "MAX_STARTS_BEFORE_HELPERS", 10)
     monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 2)
     park(64)
@@ -487,8 +487,8 @@ def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypat
     assert 1 <= helpers < lanes.LANES
 
 
-def test_a_helper_calls_nobody(cloud, monkeypatch):
-    """Or a burst would have sweepers without number."""
+def test_a_helper_calls_no_helpers(cloud, monkeypatch):
+    """Else their number would grow without bound."""
     monkeypatch.setattr(sweeper, "MAX_STARTS_BEFORE_HELPERS", 10)
     monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 2)
     park(64)
@@ -497,7 +497,7 @@ def test_a_helper_calls_nobody(cloud, monkeypatch):
     assert not called
 
 
-def test_who_has_little_to_do_calls_nobody(cloud):
+def test_a_sweep_with_little_to_do_calls_no_helpers(cloud):
     """A helper costs an invocation and sixteen reads."""
     park(64)
     called = []
