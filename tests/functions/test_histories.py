@@ -25,8 +25,8 @@ SWEEP_INTERVAL = 10 * SECOND
 
 @dataclass(frozen=True)
 class Published:
-    """A message for one id: when it was published, when Ingest processed it (more than once if it was redelivered), and for
-    when it schedules the event; None if it cancels it."""
+    """A message for one id: when it was published, when Ingest processed it (more than once if it was redelivered),
+    and for when it schedules the event; None if it cancels it."""
 
     number: int
     published_at: datetime
