@@ -169,7 +169,6 @@ def test_functions_retry_the_same_errors(error):
 
 
 ALL = "States.ALL"
-LAMBDA = "Lambda"
 # For each task, the seconds before each retry, by error.
 RETRIES = {
     "LookUpRevision": {ALL: [1]},
@@ -194,6 +193,18 @@ def test_retries(name):
         errors = retrier["ErrorEquals"]
         found[errors[0] if len(errors) == 1 else errors[0].split(".")[0]] = delays(retrier)
     assert found == RETRIES[name]
+
+
+def test_sweep_retries_errors_of_lambda():
+    """A tick is retried after the errors that AWS recommends to retry, and not if the Sweeper itself fails.
+    (docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#bp-lambda-serviceexception)"""
+    [retrier] = TASKS["Sweep"]["Retry"]
+    assert {*retrier["ErrorEquals"]} == {
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.SdkClientException",
+        "Lambda.TooManyRequestsException",
+    }
 
 
 @each_task
