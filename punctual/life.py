@@ -117,8 +117,8 @@ def executions_of(stack: Stack, id: str, since: datetime) -> list[Execution]:
     try:
         found = _from_history(stack, id)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "StateMachineTypeNotSupported":
-            raise
+        if error.response["Error"]["Code"] not in ("StateMachineTypeNotSupported", "AccessDeniedException"):
+            raise  # On AWS the permission would be of no use, so it need not be given.
         found = _from_logs(stack, id, since)
     recent = [execution for execution in found if execution.started_at is None or execution.started_at >= since]
     return sorted(recent, key=lambda execution: execution.started_at or since)

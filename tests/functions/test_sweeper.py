@@ -163,7 +163,7 @@ def test_a_lease_is_released_only_by_its_holder(cloud):
 
 
 def test_a_lease_ends_after_the_invocation_that_takes_it(cloud, one_lane):
-    """At 10:00 a sweep with 30 s takes the lane and dies. Its lease ends at 10:00:35: the invocation has ended by then."""
+    """At 10:00 a sweep with 30 s takes the lane and dies: its lease ends at 10:00:35, after the invocation has."""
     park(1)
     cloud.kill("StartExecution")
     with pytest.raises(Killed):
