@@ -1,4 +1,4 @@
-"""Executions of Deliver and Sweep on an engine, each with resources and a state machine that it shares with nobody."""
+"""Executions of Deliver and Sweep on an engine. Each has resources and a state machine of its own."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Stands for the Sweeper on both engines: notes when it was called, and fails the third time if its name says so."""
+"""Replaces the Sweeper on both engines: notes when it was called, and fails the third time if its name says so."""
 
 import os
 import time

@@ -284,8 +284,8 @@ OUTCOMES = {
 }
 
 
-def ways_to_fail(due: datetime) -> list[World]:
-    """The end of an execution for every combination of what its tasks can meet, of those that it comes to."""
+def every_way_to_fail(due: datetime) -> list[World]:
+    """An execution for every combination of outcomes of the tasks on its path."""
     ends: list[World] = []
     ahead: list[dict[str, str | None]] = [{}]
     while ahead:
@@ -309,7 +309,7 @@ def ways_to_fail(due: datetime) -> list[World]:
 def test_every_combination_of_failures():
     """Whatever fails, an execution ends with the event delivered, parked or reported, exactly one of them; or, if SNS,
     SQS and DynamoDB all fail, with NotKept. The longest of them ends well before Express does, at 300 s."""
-    ends = ways_to_fail(DUE + timedelta(milliseconds=250))
+    ends = every_way_to_fail(DUE + timedelta(milliseconds=250))
     assert len(ends) > 200
     for world in ends:
         [run] = world.runs
