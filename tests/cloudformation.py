@@ -1,6 +1,6 @@
 """template.yaml as the tests read it, so that no table, setting or definition is declared twice.
 
-`Template` answers references as CloudFormation would; what only a deployment can know is made up, and can be told.
+`Template` evaluates intrinsic functions as CloudFormation does. Names that only a deployment knows are made up.
 """
 
 import json
@@ -43,10 +43,10 @@ def _parsed() -> dict:
 
 
 class Template:
-    """The template with its parameters set (`parameters` differ from the defaults).
+    """The template with these parameters; the others have their defaults.
 
-    `known` gives the value of a reference: `{"Deliver": "arn:..."}` for `!Ref Deliver`, `{"Hold.Arn": "arn:..."}` for
-    `!GetAtt Hold.Arn`. Other references to resources become their ARNs, URLs or names in a made-up account.
+    `known` gives the values of references: `{"Deliver": "arn:..."}` for `!Ref Deliver`, `{"Hold.Arn": "arn:..."}` for
+    `!GetAtt Hold.Arn`. Other references to resources become ARNs, URLs or names in a made-up account.
     """
 
     def __init__(self, known: dict[str, str] | None = None, **parameters: str):
@@ -69,15 +69,26 @@ class Template:
         """The resources of a type, such as "AWS::SQS::Queue", by logical id, as they stand in the template."""
         return {name: item for name, item in self.text["Resources"].items() if item["Type"] == type}
 
+    def deployed(self, type: str) -> dict[str, dict]:
+        """The properties of the resources of a type that exist with these parameters, by logical id."""
+        return {name: self.properties(name) for name in self.resources(type) if self.exists(name)}
+
+    def exists(self, logical_id: str) -> bool:
+        """Whether a resource exists with these parameters."""
+        condition = self.text["Resources"][logical_id].get("Condition")
+        return condition is None or self._holds({"Condition": condition})
+
     def properties(self, logical_id: str) -> dict:
-        """A resource's properties, with all references answered."""
+        """A resource's properties, with all intrinsic functions evaluated."""
         return self.resolve(self.text["Resources"][logical_id]["Properties"])
+
+    def function(self, logical_id: str) -> dict:
+        """The properties of a function, including those that all functions share."""
+        return _merged(self.resolve(self.text["Globals"]["Function"]), self.properties(logical_id))
 
     def environment(self, function: str) -> dict[str, str]:
         """The environment variables that a function runs with."""
-        shared = self.text["Globals"]["Function"]["Environment"]["Variables"]
-        own = self.text["Resources"][function]["Properties"].get("Environment", {}).get("Variables", {})
-        return {name: str(value) for name, value in self.resolve(shared | own).items()}
+        return {name: str(value) for name, value in self.function(function)["Environment"]["Variables"].items()}
 
     def table(self, logical_id: str) -> dict:
         """The arguments of DynamoDB's CreateTable for a table: its name, keys and billing."""
@@ -93,15 +104,26 @@ class Template:
             text = text.replace("${" + name + "}", json.dumps(value)[1:-1])
         return text
 
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        return {name: self.resolve(output["Value"]) for name, output in self.text["Outputs"].items()}
+
+    def arn(self, logical_id: str) -> str:
+        """The ARN of a resource, whichever of its attributes that is."""
+        is_reference = self.text["Resources"][logical_id]["Type"].split("::")[-1] in ("Topic", "StateMachine")
+        return self.resolve({"Ref": logical_id} if is_reference else {"Fn::GetAtt": [logical_id, "Arn"]})
+
     def resolve(self, value: Any) -> Any:
-        """`value` with its intrinsic functions answered; what is AWS::NoValue disappears."""
+        """`value` with its intrinsic functions evaluated; what is AWS::NoValue disappears."""
         match value:
             case {"Ref": name}:
                 return self._known[name] if name in self._known else self._made_up(name, "Ref")
             case {"Fn::GetAtt": [name, attribute]}:
                 return self._known.get(f"{name}.{attribute}") or self._made_up(name, attribute)
             case {"Fn::Sub": str(text)}:
-                return re.sub(r"\$\{([\w:.]+)\}", lambda match: self._named(match[1]), text)
+                return self._substituted(text, {})
+            case {"Fn::Sub": [text, variables]}:
+                return self._substituted(text, self.resolve(variables))
             case {"Fn::If": [condition, then, otherwise]}:
                 return self.resolve(then if self._holds({"Condition": condition}) else otherwise)
             case {"Fn::FindInMap": [name, *keys]}:
@@ -112,15 +134,22 @@ class Template:
             case {"Fn::Split": [separator, text]}:
                 return self.resolve(text).split(separator)
             case dict():
-                assert not any(key.startswith("Fn::") for key in value), f"not understood: {value}"
+                if any(key.startswith("Fn::") for key in value):
+                    raise ValueError(f"not understood: {value}")
                 resolved = {key: self.resolve(item) for key, item in value.items()}
                 return {key: item for key, item in resolved.items() if item is not _NO_VALUE}
             case list():
                 return [item for item in map(self.resolve, value) if item is not _NO_VALUE]
         return value
 
-    def _named(self, name: str) -> str:
-        return self.resolve({"Fn::GetAtt": name.split(".", 1)} if "." in name else {"Ref": name})
+    def _substituted(self, text: str, variables: dict[str, str]) -> str:
+        def named(match: re.Match) -> str:
+            name = match[1]
+            if name in variables:
+                return variables[name]
+            return self.resolve({"Fn::GetAtt": name.split(".", 1)} if "." in name else {"Ref": name})
+
+        return re.sub(r"\$\{([\w:.]+)\}", named, text)
 
     def _holds(self, condition: Any) -> bool:
         match condition:
@@ -137,8 +166,11 @@ class Template:
         raise ValueError(f"not a condition: {condition}")
 
     def _made_up(self, name: str, attribute: str) -> str:
-        type, place = self.text["Resources"][name]["Type"], f"{REGION}:{ACCOUNT}"
-        match type.split("::")[-1], attribute:
+        if not self.exists(name):
+            raise ValueError(f"{name} does not exist with these parameters")
+        resource, place = self.text["Resources"][name], f"{REGION}:{ACCOUNT}"
+        # Physical names are the logical ids, but for those that the template gives.
+        match resource["Type"].split("::")[-1], attribute:
             case "Topic", "Ref":
                 return f"arn:aws:sns:{place}:{name}"
             case "Queue", "Ref":
@@ -153,6 +185,18 @@ class Template:
                 return f"arn:aws:states:{place}:stateMachine:{name}"
             case "Role", "Arn":
                 return f"arn:aws:iam::{ACCOUNT}:role/{name}"
-            case "LogGroup", "Arn":
-                return f"arn:aws:logs:{place}:log-group:{name}"
-        return name  # of a table, function, log group; or a queue's QueueName
+            case "Alarm", "Arn":
+                return f"arn:aws:cloudwatch:{place}:alarm:{name}"
+            case "LogGroup", "Ref":
+                return self.resolve(resource["Properties"].get("LogGroupName", name))
+            case "LogGroup", "Arn":  # It ends like this on AWS, too.
+                return f"arn:aws:logs:{place}:log-group:{self._made_up(name, 'Ref')}:*"
+            case ("Table" | "Function" | "Role", "Ref") | ("Queue", "QueueName") | ("Topic", "TopicName"):
+                return name
+        raise ValueError(f"{resource['Type']} has no {attribute}")
+
+
+def _merged(shared: Any, own: Any) -> Any:
+    if not (isinstance(shared, dict) and isinstance(own, dict)):
+        return own
+    return shared | {key: _merged(shared.get(key), value) for key, value in own.items()}
