@@ -11,8 +11,8 @@ import re
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scheduler import ingest
-from scheduler.event import MESSAGE_BYTES
 from scheduler.failures import EXCERPT_CHARACTERS
+from scheduler.limits import MAX_NESTING, MESSAGE_BYTES, nesting, unsendable_character
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, Cloud, LambdaContext, at, event, record, take
 
@@ -21,7 +21,7 @@ MESSAGE_ID = "5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa"
 
 # --- Messages ---
 
-text = st.text(st.characters(exclude_categories=[]), max_size=40)  # half surrogate pairs included
+text = st.text(st.characters(exclude_categories=[]), max_size=40)  # lone surrogates and control characters included
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | text
 any_json = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=8
@@ -43,6 +43,8 @@ dates = st.one_of(
 topics = st.sampled_from([TARGET, FIFO_TARGET, OWN_FAILURE_TOPIC, os.environ["INPUT_TOPIC_ARN"], "", "orders"]) | text
 fields = {
     "date": dates | any_json,
+    "delay": st.integers(-10, 10**12) | st.floats() | any_json,
+    "timezone": st.sampled_from(["Europe/Berlin", "UTC", "Pacific/Apia", "../zones"]) | text | any_json,
     "target": topics | any_json,
     "payload": text | any_json,
     "user": text | any_json,
@@ -73,8 +75,15 @@ huge = st.builds(
     st.integers(30_000, 300_000),
     st.sampled_from(sorted(fields)),
 )
-openings = st.sampled_from(["[", '{"a":', '{"payload":'])
-deep = st.builds(lambda opening, depth: opening * depth, openings, st.integers(1, 30_000))
+brackets = st.sampled_from([("[", "]"), ('{"a":', "}"), ('{"payload":', "}"), ('{"date":[', "]}")])
+depths = st.integers(1, 300) | st.integers(1, 30_000)
+deep = st.builds(
+    lambda bracket, depth, value, closed: bracket[0] * depth + value + bracket[1] * (depth if closed else 0),
+    brackets,
+    depths,
+    st.sampled_from(["1", "{}", '"text"', ""]),
+    st.sampled_from([True, True, False]),
+)
 valid = st.builds(
     lambda date, payload, id: json.dumps(event(date, payload=payload, **id)),
     st.datetimes(timezones=st.timezones()),
@@ -93,7 +102,10 @@ messages = st.one_of(one_change, one_change, valid, near_valid, cancels, rarely)
 def ends(cloud: Cloud) -> list[str]:
     """The ends that a message has come to, by their effects."""
     canceled = [item for item in cloud.register().values() if item["revision"] == MESSAGE_ID]
-    by_name = [*(start.input["revision"] for start in cloud.starts), *(item["sort_key"][-36:] for item in cloud.parked())]
+    by_name = [
+        *(start.input["revision"] for start in cloud.starts),
+        *(item["sort_key"][-36:] for item in cloud.parked()),
+    ]
     assert all(revision == MESSAGE_ID for revision in by_name)
     reports = [*cloud.reports(), *cloud.reports(OWN_FAILURE_TOPIC), *cloud.undelivered()]
     return [
@@ -105,8 +117,9 @@ def ends(cloud: Cloud) -> list[str]:
 
 
 REASON = re.compile(
-    r"the message is not JSON( object)?|unknown field: .*|[^ ]+ is required|"
-    r"([^ ]+|.*) (must|is not|is too large|can't be encoded)\b.*",
+    r"the message (is not JSON|is not a JSON object|is nested deeper than 100 levels)"
+    r"|the message contains a number that is too large: .*"
+    r"|unknown field: .*|[^ ]+ is required|([^ ]+|.*) (must|is not|is too large|contains)\b.*",
 )
 
 
@@ -116,6 +129,8 @@ REASON = re.compile(
 @example("null", False)
 @example('{"date": 1e999}', False)
 @example("1" * 5000, False)
+@example("[" * 20_000 + "]" * 20_000, False)
+@example('{"payload": "\ufffe"}', False)
 def test_any_message_comes_to_exactly_one_end(cloud, text, superseded):
     """No exception escapes; each message is started, parked, registered, reported or superseded, once; a report says
     which field is at fault and why, and holds the message."""
@@ -127,6 +142,8 @@ def test_any_message_comes_to_exactly_one_end(cloud, text, superseded):
     assert answer == {"batchItemFailures": []}
     found = ends(cloud)
     assert found == [] if later and found != ["reported"] else len(found) == 1, found
+    for call in cloud.calls("Publish"):
+        assert unsendable_character(call["Message"]) is None
     for report in (*cloud.reports(), *cloud.reports(OWN_FAILURE_TOPIC)):
         assert REASON.fullmatch(report["error"]) and report["error"].isprintable()
         assert fault_is_in(report["error"], text), report["error"]
@@ -136,11 +153,12 @@ def test_any_message_comes_to_exactly_one_end(cloud, text, superseded):
 
 
 def as_received(text: str) -> object:
-    """The JSON value of a message, or else its text: what Python reads as infinite or as no number is no JSON."""
+    """The JSON value of a message, or else its text: also if it has an infinite number, or is nested too deep."""
     try:
-        return json.loads(text, parse_float=finite, parse_constant=finite)
+        value = json.loads(text, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         return text
+    return text if nesting(value) > MAX_NESTING else value
 
 
 def finite(text: str) -> float:
@@ -160,7 +178,9 @@ def fault_is_in(error: str, text: str) -> bool:
     """Whether an error names a field of the message, or one that it lacks."""
     message = as_received(text)
     if not isinstance(message, dict):
-        return error == ("the message is not JSON" if message is text else "the message is not a JSON object")
+        if message is not text:
+            return error == "the message is not a JSON object"
+        return error.startswith(("the message is not JSON", "the message is nested", "the message contains a number"))
     shown = [name.encode("unicode_escape").decode()[:64] for name in message]
     named = [error.removeprefix("unknown field: ").startswith(name) for name in shown]
     return any(named) or error in {f"{name} is required" for name in ("date", "payload", "target", "user")}
