@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 
 from . import __version__
+from .check import check_command
 from .life import show_command
 from .parked import count_command, list_command
 from .publisher import InvalidEvent
@@ -50,6 +51,7 @@ for command in (
     list_command,
     count_command,
     show_command,
+    check_command,
     resend_command,
     redrive_command,
 ):

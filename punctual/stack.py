@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import boto3
+from botocore.config import Config
 
 from ._scheduler.event import Rules
 
@@ -20,15 +21,20 @@ class Stack:
     def __init__(self, name: str):
         self.name = name
 
-    def client(self, service: Service) -> Any:
-        """A boto3 client. `Any`: the stubs of single services are not among the requirements."""
-        return self._session.client(service)
+    def client(self, service: Service, **config: Any) -> Any:
+        """A boto3 client. `Any`: the stubs of single services are not among the requirements. `config` goes to
+        botocore."""
+        return self._session.client(service, config=Config(**config))
 
     def output(self, key: str) -> str:
         """The value of an output of the stack. Raises botocore's errors, or `NotPunctual`."""
         if key not in self._outputs:
             raise NotPunctual(f"the stack {self.name} is not a complete stack of Punctual: it has no output {key}")
         return self._outputs[key]
+
+    def parameter(self, key: str, default: str) -> str:
+        """The value of a parameter of the stack; the default if it has none. Raises botocore's errors."""
+        return self._description("Parameters", "Parameter").get(key, default)
 
     def physical_id(self, logical_id: str) -> str:
         """The name, URL or ARN of a resource of the stack. Raises botocore's errors."""
@@ -43,11 +49,11 @@ class Stack:
 
     def rules(self) -> Rules:
         """What the stack accepts, by its parameters: the rules of Ingest."""
-        topics = self._description("Parameters", "Parameter").get("TargetTopicArns", "")
+        topics = self.parameter("TargetTopicArns", "")
         return Rules(
             input_topic=self.output("InputTopicArn"),
             allowed_topics=tuple(topics.split(",")) if topics else (self.topic_arn("*"),),
-            user_required=self._description("Parameters", "Parameter").get("EnforceUser", "true") == "true",
+            user_required=self.parameter("EnforceUser", "true") == "true",
         )
 
     # These wait for the first use: `--help` and wrong usage need neither credentials nor a Region.

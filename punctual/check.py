@@ -1,0 +1,313 @@
+"""Whether a deployed stack works: `check`."""
+
+import re
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import Any, Self
+
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from .consumer import Consumer
+from .moments import DURATION
+from .output import Output
+from .scenarios import FAILURE_TOPIC, MAX_LATENESS, Outcome, Run, scenarios
+from .stack import Stack
+
+# The horizon is this much longer than the interval between two sweeps (template.yaml, Horizon).
+LEAD_SECONDS = 4
+# Lambda takes up to a minute to begin polling the queue of a new stack.
+WAKE_SECONDS = 120
+# A run adds at most 20 characters to it, and an event's id has at most 64.
+TOPIC_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+STYLES = {"delivered": "green", "reported": "magenta", "refused": "magenta", "canceled": "cyan", "replaced": "cyan"}
+
+
+class View:
+    """The current state of each event: a live table on a terminal, otherwise one line per change."""
+
+    def __init__(self, console: Console, run: Run) -> None:
+        self._console, self._run = console, run
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._shown: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def refresh(self) -> None:
+        """Show what has changed."""
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+            return
+        for outcome in self._run.outcomes:
+            name, state = outcome.scenario.name, self._run.state(outcome)
+            if self._shown.get(name) != state:
+                self._shown[name] = state
+                elapsed = (self._run.now() - self._run.started_at).total_seconds()
+                self._console.print(f"  {elapsed:5.1f} s  {name:24} {state}")
+
+    def _table(self) -> Table:
+        table = Table("event", "due", "", "state", box=None, padding=(0, 2))
+        for outcome in self._run.outcomes:
+            left = (outcome.due - self._run.now()).total_seconds()
+            state = self._run.state(outcome)
+            table.add_row(
+                outcome.scenario.name,
+                clock(outcome.due) if outcome.has_date else "",
+                f"in {left:.0f} s" if left > 0 and outcome.has_date else "",
+                f"[{style(state)}]{state}",
+            )
+        return table
+
+
+def style(state: str) -> str:
+    """The color of a state: what has ended as its publisher wants is not yellow."""
+    return STYLES.get(state.partition(",")[0], "yellow")
+
+
+def clock(moment: datetime) -> str:
+    """A time of day to the millisecond."""
+    return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}"
+
+
+def milliseconds(duration: timedelta) -> int:
+    """A duration in milliseconds."""
+    return round(duration / timedelta(milliseconds=1))
+
+
+def reason(outcome: Outcome) -> str:
+    """Why a failure report was sent, after a colon; without SNS's own sentence, which is as long as a table."""
+    return f": {outcome.error.removeprefix('not delivered: ').partition(':')[0]}" if outcome.error else ""
+
+
+def _prefix(context: click.Context, parameter: click.Parameter, prefix: str) -> str:
+    if not TOPIC_PREFIX.fullmatch(prefix):
+        raise click.BadParameter(f"{prefix!r} must be 1 to 40 characters of A-Z, a-z, 0-9, _ and -")
+    return prefix
+
+
+@click.command("check")
+@click.option(
+    "--topic-prefix",
+    default="punctual-check",
+    show_default=True,
+    callback=_prefix,
+    metavar="PREFIX",
+    help="Begins the names of the topics, queues, and ids. TargetTopicArns must allow such topics.",
+)
+@click.option(
+    "--max-lateness",
+    type=DURATION,
+    default=f"{MAX_LATENESS.seconds}s",
+    show_default=True,
+    metavar="DURATION",
+    help="How late a delivery may be.",
+)
+@click.pass_obj
+def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> None:
+    """Check that the stack works: send it an event of each kind, and wait for what arrives.
+
+    Takes about half a minute. Starts a sweep, so that it passes in the first minute of a new stack, too. Creates topics
+    and queues of its own and removes them at the end. One event goes to a topic that does not exist: its execution
+    fails, which DeliverFailedAlarm reports.
+
+    Lateness is from an event's date until SNS accepted its delivery, by the clock of SNS, and until SQS did, by the
+    clock of SQS.
+    """
+    output, name = Output.of_context(), f"{topic_prefix}-{uuid.uuid4().hex[:8]}"
+    if stack.rules().objection_to(stack.topic_arn(f"{name}-orders")):
+        allowed = stack.topic_arn(f"{topic_prefix}-*")
+        raise click.UsageError(
+            f"The stack may not publish to the topics of the check: allow {allowed} in its parameter TargetTopicArns,"
+            " or give another --topic-prefix"
+        )
+    run = _run(stack, name, max_lateness, Console(stderr=True, highlight=False))
+    problems = {outcome.scenario.name: list(run.problems_of(outcome)) for outcome in run.outcomes}
+    failed = sum(map(bool, problems.values()))
+    if output.is_json:
+        output.json(
+            {
+                "passed": not failed,
+                "events": [_as_json(run, outcome, problems[outcome.scenario.name]) for outcome in run.outcomes],
+            }
+        )
+    else:
+        output.table(_results(run))
+        for event, sentences in problems.items():
+            for sentence in sentences:
+                output.line(f"WRONG  {event}: {sentence}")
+    if failed:
+        raise click.ClickException(f"{failed} of {len(problems)} events did not end as they should")
+    if not output.is_json:
+        latest = max(outcome.late(outcome.deliveries[0].published_at) for outcome in _due_later(run))
+        output.line(f"All {len(problems)} ended as they should: none early, {milliseconds(latest)} ms late at most.")
+
+
+def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) -> Run:
+    """Run the scenarios. `name` begins the names of whatever is created for that."""
+    horizon = LEAD_SECONDS + int(stack.parameter("SweepIntervalSeconds", "5"))
+    batching = int(stack.parameter("IngestBatchingSeconds", "0"))
+    with _exit_on_sigterm(), _consumer(stack, name) as consumer:
+        with _step("Creating topics and queues", progress):
+            with _uninterrupted():
+                run = Run(
+                    stack.client("sns"),
+                    consumer,
+                    scenarios(horizon, batching),
+                    input_topic=stack.output("InputTopicArn"),
+                    failure_topic=stack.output("FailureTopicArn"),
+                    prefix=f"{name}-",
+                    max_lateness=max_lateness,
+                )
+            try:
+                connection = consumer.connect()
+            except TimeoutError as error:
+                raise click.ClickException(str(error)) from error
+        # Below a second it is as likely to be the duration of the call, and changes nothing.
+        if abs(connection.clock_offset) >= timedelta(seconds=1):
+            run.clock_offset = connection.clock_offset
+            seconds = connection.clock_offset.total_seconds()
+            progress.print(f"This machine's clock is {seconds:+.1f} s from that of SNS. The check uses that of SNS.")
+        with _step("Starting a sweep, and waiting for Ingest", progress):
+            stack.client("stepfunctions").start_execution(stateMachineArn=stack.output("SweepArn"), name=name)
+            _wake(stack, run)
+        try:
+            run.publish(connection.publish_duration)
+            with View(progress, run) as view:
+                for _ in run.watch():
+                    view.refresh()
+        finally:
+            with _uninterrupted():
+                _cancel_missing(run)
+    return run
+
+
+def _wake(stack: Stack, run: Run) -> None:
+    """Have Ingest report a message that is not an event: the first events are not to wait for its cold start."""
+    failure_topic = run.topics[FAILURE_TOPIC]
+    message = f'{{"failure_topic": "{failure_topic}"}}'
+    stack.client("sns").publish(TopicArn=stack.output("InputTopicArn"), Message=message)
+    if not run.consumer.wait_until(lambda arrivals: bool(arrivals), WAKE_SECONDS):
+        raise click.ClickException(
+            f"The stack has not answered within {WAKE_SECONDS} s: a message that is not an event was published to"
+            " InputTopic, and no failure report arrived. See the log of the function Ingest"
+        )
+
+
+def _cancel_missing(run: Run) -> None:
+    """Cancel what has not arrived: without its topics it would be reported to the stack's failure topic later."""
+    run.observe()
+    with suppress(ClientError, BotoCoreError):
+        for outcome in run.outcomes:
+            if outcome.is_missing and not outcome.scenario.is_reported:
+                run.cancel(outcome.id)
+
+
+def _due_later(run: Run) -> list[Outcome]:
+    """The outcomes that have a lateness worth showing."""
+    return [outcome for outcome in run.outcomes if outcome.deliveries and outcome.is_due_later]
+
+
+def _results(run: Run) -> Table:
+    table = Table("event", "due (UTC)", "ms late: SNS", "SQS", "outcome", box=None, pad_edge=False)
+    for column in table.columns[2:4]:
+        column.justify = "right"
+    for outcome in run.outcomes:
+        late = ["", ""]
+        if outcome in _due_later(run):
+            delivery = outcome.deliveries[0]
+            late = [f"{milliseconds(outcome.late(at)):,}" for at in (delivery.published_at, delivery.sent_at)]
+        state, copies = run.state(outcome), len(outcome.deliveries)
+        repeated = f", {copies} times" if copies > 1 else ""
+        due = clock(outcome.due) if outcome.has_date else ""
+        table.add_row(outcome.scenario.name, due, *late, f"[{style(state)}]{state}[/]{repeated}{reason(outcome)}")
+    return table
+
+
+def _as_json(run: Run, outcome: Outcome, problems: list[str]) -> dict[str, Any]:
+    delivery = outcome.deliveries[0] if outcome.deliveries else None
+    return {
+        "name": outcome.scenario.name,
+        "id": outcome.id,
+        "due": outcome.due.isoformat() if outcome.has_date else None,
+        "expected": outcome.scenario.expected,
+        "outcome": run.state(outcome),
+        "late_ms_by_sns": milliseconds(outcome.late(delivery.published_at)) if delivery else None,
+        "late_ms_by_sqs": milliseconds(outcome.late(delivery.sent_at)) if delivery else None,
+        "error": outcome.error,
+        "problems": problems,
+    }
+
+
+@contextmanager
+def _step(name: str, progress: Console) -> Iterator[None]:
+    if not progress.is_terminal:
+        progress.print(f"  {name} ...")
+        yield
+        return
+    with progress.status(name):
+        yield
+
+
+# --- Nothing is left behind -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _consumer(stack: Stack, name: str) -> Iterator[Consumer]:
+    """A consumer that is closed when the block ends, in whatever way."""
+    consumer, is_done = Consumer(stack, name=name), False
+    try:
+        yield consumer
+        is_done = True
+    finally:
+        with _uninterrupted():
+            try:
+                consumer.close()
+            except (ClientError, BotoCoreError) as error:
+                sentence = f"Remove the topics and queues whose names begin with {name}: not all could be ({error})"
+                if is_done:
+                    raise click.ClickException(sentence) from error
+                Output.of_context().note(sentence)  # Beside the sentence that says why the check has ended.
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block has ended: what is being created or removed is not forgotten."""
+    held: list[int] = []
+
+    def hold(number: int, _: FrameType | None) -> None:
+        held.append(number)
+
+    handlers = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which is how a CI job is canceled, end the block as Ctrl-C does."""
+    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
