@@ -30,8 +30,10 @@ def up(port: int | None) -> None:
     settings = " ".join(f"{name}={value}" for name, value in stack.environment.items())
     AWS.write_text(f'#!/bin/sh\nexec env {settings} "{ROOT}/.venv/dev/bin/aws" --endpoint-url {stack.endpoint} "$@"\n')
     AWS.chmod(0o755)
-    target = stack.client("sns").create_topic(Name="target")["TopicArn"]
     outputs = stack.outputs
+    # The schedule starts the next sweeps, but not before the next full minute.
+    stack.client("stepfunctions").start_execution(stateMachineArn=outputs["SweepArn"])
+    target = stack.client("sns").create_topic(Name="target")["TopicArn"]
     in_15_seconds = "date -u -v+15S +%FT%TZ" if sys.platform == "darwin" else "date -u -d +15sec +%FT%TZ"
     print(f"""
 Punctual is running. Publish an event that is due in 15 seconds:
@@ -39,8 +41,8 @@ Punctual is running. Publish an event that is due in 15 seconds:
   .local/aws sns publish --topic-arn {outputs["InputTopicArn"]} \\
     --message '{{"date": "'$({in_15_seconds})'", "user": "me", "payload": "hello", "target": "{target}"}}'
 
-See the latest execution. Its name is the event's id (the MessageId that `publish` printed), and it succeeds when the
-event is due:
+See the latest execution. It starts a few seconds before the event is due, and succeeds when that is delivered. Its
+name is the event's id, the MessageId that `publish` printed:
 
   .local/aws stepfunctions list-executions --max-items 1 --state-machine-arn {outputs["DeliverArn"]}
 

@@ -1,4 +1,4 @@
-"""The demo: publish a dozen messages to Punctual on this machine, and show what became of each.
+"""The demo: publish a dozen messages to Punctual on this machine, and show the outcome of each.
 
     python -m tools.local.demo             exits with 0 if every message ended as expected
     python -m tools.local.demo --svg FILE  and saves the final screen as a picture
@@ -29,7 +29,7 @@ STYLES = {"delivered": "green", "reported": "magenta", "refused": "magenta", "ca
 
 
 class View:
-    """The events while they are on their way: a live table on a terminal, otherwise one line per change."""
+    """The current state of each event: a live table on a terminal, otherwise one line per change."""
 
     def __init__(self, console: Console, run: Run) -> None:
         self._console, self._run = console, run
@@ -72,7 +72,7 @@ class View:
 
 
 def result(run: Run) -> Table:
-    """What became of each message."""
+    """The outcome of each message, as a table."""
     table = Table("event", "due", "arrived", "late (ms)", "outcome", "execution", box=SIMPLE, padding=(0, 1, 0, 0))
     table.columns[3].justify = "right"
     for column in table.columns:
@@ -92,7 +92,7 @@ def result(run: Run) -> Table:
 
 
 def demonstrate(console: Console, progress: Console, stack: LocalStack, consumer: Consumer) -> bool:
-    """Run the scenarios and show what became of them. Returns whether all ended as expected."""
+    """Run the scenarios and show their outcomes. Returns whether all ended as expected."""
     step("Start the first sweep and warm up", lambda: wake(stack, consumer), console=console, progress=progress)
     run = Run(stack, consumer, SCENARIOS)
     console.print(f"\n{len(SCENARIOS)} messages published to {run.outputs['InputTopicArn']}")
