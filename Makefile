@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a new machine needs. `make` alone lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environments demo local stop test quick lint fuzz drill bench cost scale picture clean
+.PHONY: help setup environments demo local stop test quick lint fuzz mutate drill bench cost scale picture clean
 
 DEV := .venv/dev/bin
 SAM := .venv/sam/bin/sam
@@ -53,6 +53,11 @@ lint: setup  ## Check Python and its types, the templates, the state machines, a
 fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about half an hour)
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
+mutate: environments .venv/mutants/.ready  ## Change one thing at a time, and see whether a test fails (hours; goes on where it ended): make mutate SAMPLE=50
+	@.venv/mutants/bin/python -m tools.mutate $(call option,--sample,SAMPLE) --minimum 90
+	@for area in template definitions; do \
+		.venv/dev/bin/python -m tools.mutants $$area $(if $(SAMPLE),--sample $(SAMPLE),--resume) || exit; done
+
 drill: environments  ## Inject faults into the stack on the emulator and account for every event
 	@$(DEV)/python -m tools.drills
 
@@ -83,6 +88,9 @@ environments: .venv/python
 		"$$python" -c 'import ensurepip, sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 13))' >$@ 2>/dev/null && exit; \
 	done; rm $@; \
 	echo 'Punctual needs Python 3.13 with venv: install it (pyenv install 3.13), or name it (make PYTHON=/path/to/python3.13)' >&2; exit 1
+
+# It has what the tests need, and the tool.
+.venv/mutants/.ready: requirements/dev.txt
 
 .venv/%/.ready: requirements/%.txt
 	$(call step,Python environment: $*,"$$(cat .venv/python)" -m venv --clear .venv/$* \
