@@ -40,7 +40,13 @@ def estimates() -> None:
 @click.option("--named-share", type=SHARE, default=USE.named_share, help="Events with an id.")
 @click.option("--failed-share", type=SHARE, default=USE.failed_share, help="Events that cannot be delivered.")
 @click.option("--payload-bytes", type=click.IntRange(min=1), default=USE.payload_bytes)
-@click.option("--batch", type=click.IntRange(1, 10), default=USE.batch, help="Messages in an invocation of Ingest.")
+@click.option(
+    "--batching",
+    "batching_seconds",
+    type=click.IntRange(0, 5),
+    default=USE.batching_seconds,
+    help="IngestBatchingSeconds.",
+)
 @click.option("--retention-days", type=click.IntRange(min=1), default=USE.retention_days, help="LogRetentionDays.")
 @click.option(
     "--architecture",
@@ -48,7 +54,9 @@ def estimates() -> None:
     default=USE.architecture,
     help="Architecture.",
 )
-@click.option("--traces/--no-traces", "is_traced", default=USE.is_traced, help="Tracing.")
+@click.option("--tracing/--no-tracing", "is_traced", default=USE.is_traced, help="Tracing.")
+@click.option("--dashboard/--no-dashboard", "has_dashboard", default=USE.has_dashboard, help="Dashboard.")
+@click.option("--probe/--no-probe", "has_probe", default=USE.has_probe, help="Probe.")
 def cost(context: click.Context, /, **use: Any) -> None:
     """What one month costs, line by line; shares are from 0 to 1."""
     if context.invoked_subcommand is None:
@@ -70,7 +78,7 @@ def cost_document() -> None:
 @estimates.group(invoke_without_command=True)
 @click.pass_context
 def scale(context: click.Context) -> None:
-    """How late events are in bursts and busy months, in tables (half a minute)."""
+    """How late events are in bursts and busy months, in tables (about two minutes)."""
     if context.invoked_subcommand is None:
         for name, table in scale_tables.TABLES.items():
             click.echo(f"### {name}\n\n{table()}\n")
@@ -79,19 +87,30 @@ def scale(context: click.Context) -> None:
 @scale.command()
 @click.argument("events", type=click.IntRange(min=1))
 @click.option("--interval", type=click.Choice(cost_tables.INTERVALS), help="Seconds between sweeps.")
-@click.option("--horizon", type=click.IntRange(min=1), help="Seconds before the due time; default: by interval.")
-@click.option("--sweeps", type=click.IntRange(min=1), help="Sweepers at each tick.")
+@click.option("--horizon", type=click.FloatRange(min=0.1), help="Seconds before the due time; default: by interval.")
+@click.option("--look-ahead", type=click.FloatRange(min=0), help="Seconds after the horizon.")
+@click.option("--max-ahead", type=float, help="Events until then beyond which a lane is crowded; inf: never.")
+@click.option("--lane-rate", type=float, help="Starts a second that the next sweep is counted on for a lane.")
+@click.option("--reserve", type=float, help="Seconds from the next sweep's tick to its first start.")
+@click.option("--helpers-after", type=float, help="Starts after which a Sweeper calls helpers; inf: never.")
+@click.option("--helpers-at-once/--helpers-later", default=None, help="Call them when so many events are found.")
+@click.option("--delete-threads", type=click.IntRange(min=0), help="Of a Sweeper, for throttled deletes.")
+@click.option("--call-attempts", type=click.IntRange(min=1), help="Attempts of a call, with backoff.")
 @click.option("--lanes", type=click.IntRange(min=1))
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a Sweeper.")
 @click.option("--batch", type=click.IntRange(min=1), help="Events that a thread takes at a time.")
-@click.option("--helpers-after", type=float, help="Starts after which a Sweeper calls helpers; inf: never.")
 @click.option("--starts", type=float, help="Quota of StartExecution a second.")
 @click.option("--reads", type=float, help="Quota of register reads a second.")
 @click.option("--publishes", type=float, help="Quota of SNS publishes a second.")
-def burst(events: int, **options: Any) -> None:
+@click.option("--writes", type=float, help="Quota of writes to Parked a second.")
+@click.option("--partitions", type=click.IntRange(min=1), help="Partitions of Parked, of 1,000 writes a second.")
+@click.option("--sweeper-rate", type=float, help="Starts a second of one Sweeper.")
+@click.option("--cold-start", type=float, help="Seconds.")
+@click.option("--sweep-missed", "is_sweep_missed", is_flag=True, help="The sweep that would find the events fails.")
+def burst(events: int, is_sweep_missed: bool, **options: Any) -> None:
     """One burst: that many parked EVENTS, due in the same second. Options that are left out are as shipped."""
     setup = Setup(**{name: value for name, value in options.items() if value is not None})
-    click.echo(scale_tables.outcome_table(parked_burst(setup, events)))
+    click.echo(scale_tables.outcome_table(parked_burst(setup, events, is_sweep_missed=is_sweep_missed)))
 
 
 @scale.command("document")

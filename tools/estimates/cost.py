@@ -10,19 +10,20 @@ from rich.table import Table
 from tools.documents import markdown_table, replace_marked
 from tools.estimates import template
 from tools.estimates.counting import Counts
-from tools.estimates.pricing import Line, Prices, Use, alternatives, bill, total
+from tools.estimates.pricing import Line, Prices, Use, alternatives, bill, total, waiting_seconds
 
 DOCUMENT = template.ROOT / "docs/cost.md"
 VOLUMES = (0, 1e6, 1e7, 1e8, 5e8)
 INTERVALS = tuple(int(value) for value in template.allowed_values("SweepIntervalSeconds"))
-LEAN = {"interval_seconds": 5, "logs": "ERROR", "is_traced": False}
+LEAN: dict[str, Any] = {"interval_seconds": 5, "logs": "ERROR", "is_traced": False, "batching_seconds": 5}
 LEVERS: dict[str, dict[str, Any]] = {
-    "`SweepIntervalSeconds=5`": {"interval_seconds": 5},
     "`ExecutionLogLevel=ERROR`": {"logs": "ERROR"},
-    "`Tracing=false`": {"is_traced": False},
+    "`IngestBatchingSeconds=5`": {"batching_seconds": 5},
+    "`SweepIntervalSeconds=10`": {"interval_seconds": 10},
     "`LogRetentionDays=1` instead of 30": {"retention_days": 1},
     "`Architecture=x86_64`": {"architecture": "x86_64"},
-    "messages in batches of 10": {"batch": 10},
+    "`Tracing=true`": {"is_traced": True},
+    "`Probe=true`": {"has_probe": True},
     "every date has a fraction of a second": {"fraction_share": 1.0},
     "every event is named": {"named_share": 1.0},
     "payloads of 4 KB instead of 100 bytes": {"payload_bytes": 4096},
@@ -72,7 +73,7 @@ def _by_volume(counts: Counts, prices: Prices) -> str:
     uses: dict[str, dict[str, Any]] = {
         "as shipped": {},
         "as shipped, near events only": {"far_share": 0.0},
-        "lean: interval 5 s, logs ERROR, no X-Ray": LEAN,
+        "lean: logs ERROR, `IngestBatchingSeconds=5`": LEAN,
     }
     rows = {
         name: [_month(counts, prices, change | {"events": events}) for events in VOLUMES]
@@ -151,7 +152,7 @@ def _by_interval(counts: Counts, prices: Prices) -> str:
             [
                 f"{interval} s",
                 f"{template.horizon_seconds(interval)} s",
-                f"{use.waiting_seconds:g} s",
+                f"{waiting_seconds(use, counts):.1f} s",
                 f"{waiting:.2f}",
                 f"{idle:.2f}",
                 break_even,

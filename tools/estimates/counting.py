@@ -27,6 +27,13 @@ CALLS = template.ROOT / "tools/estimates/calls.json"
 PAYLOAD_BYTES = 100
 # So far ahead that events which Ingest parks are due for a sweep at once.
 SWEEPER_HORIZON = timedelta(minutes=10)
+# The item that an execution of Sweep writes when it starts, of a later one than any here.
+SUCCESSOR = {
+    "lane": {"S": "clock"},
+    "sort_key": {"S": "latest"},
+    "execution": {"S": "the next one"},
+    "started_ms": {"N": "9999999999999"},
+}
 MANY = 320  # parked events in the largest sweep that is counted: some for every lane
 
 # Believed, not counted: HTTP headers that AWS puts into the output of an SNS or DynamoDB task. moto leaves them out.
@@ -46,15 +53,7 @@ LOG_FIELDS = {
 }
 # The log events that Express writes at level ERROR.
 LOGGED_AT_ERROR = ("ExecutionFailed", "TaskFailed", "ExecutionTimedOut", "ExecutionAborted", "FailStateEntered")
-# The lines that Lambda adds to the log of each invocation.
 REQUEST_ID = "01234567-89ab-cdef-0123-456789abcdef"
-PLATFORM_LOG = (
-    f"START RequestId: {REQUEST_ID} Version: $LATEST\n",
-    f"END RequestId: {REQUEST_ID}\n",
-    f"REPORT RequestId: {REQUEST_ID}\tDuration: 41.23 ms\tBilled Duration: 42 ms\tMemory Size: 1024 MB\t"
-    "Max Memory Used: 101 MB\tXRAY TraceId: 1-01234567-89abcdef0123456789abcdef\tSegmentId: 0123456789abcdef\t"
-    "Sampled: true\n",
-)
 
 
 class ExecutionCount(TypedDict, total=False):
@@ -80,18 +79,18 @@ class SweepCount(TypedDict):
     """Sweeps by the number of events that they found, as text."""
 
     lanes: int
-    batch: int
+    look_ahead_seconds: float  # after the horizon
+    max_ahead: int  # events until then beyond which a lane is crowded
     calls: dict[str, dict[str, int]]
     function_log_bytes: dict[str, int]
 
 
 class SweepExecutionCount(TypedDict):
-    """One execution of the state machine Sweep at the default interval."""
+    """One execution of the state machine Sweep whose successor starts a minute later."""
 
-    interval: int
-    invocations: int
-    longest_wait_seconds: float
-    log_bytes: int
+    calls: dict[str, int]  # by "service:operation"
+    waits_seconds: float
+    log_bytes: int  # at level ALL
 
 
 class Counts(TypedDict):
@@ -100,7 +99,7 @@ class Counts(TypedDict):
     payload_bytes: int
     function_log_bytes: dict[str, int]  # of one invocation of Ingest
     sweep: SweepCount
-    sweep_execution: SweepExecutionCount
+    sweep_executions: dict[str, SweepExecutionCount]  # by SweepIntervalSeconds
     metrics: list[str]
 
 
@@ -135,16 +134,26 @@ def count() -> Counts:
 
 
 @contextlib.contextmanager
-def _state_machines_in_moto() -> Iterator[list[float]]:
-    """Gives moto a JSONata evaluator, which it lacks, and makes its Wait states end at once. Yields their seconds."""
+def _state_machines_in_moto() -> Iterator[dict[str, float]]:
+    """Gives moto a JSONata evaluator, which it lacks, and makes its Wait states end at once.
+
+    Yields the longest wait of each Wait state, in seconds, by its name. At each wait, the next execution of Sweep has
+    started.
+    """
+    import boto3
     import jsonata  # type: ignore[import-untyped]  # it has no type information
     from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
     from moto.stepfunctions.parser.asl.jsonata import jsonata as bridge
 
-    waits: list[float] = []
+    waits: dict[str, float] = {}
+
+    def wait(self: WaitFunction, env: Any, wait_seconds: float) -> None:
+        waits[env.next_state_name] = max(waits.get(env.next_state_name, 0), wait_seconds)
+        boto3.client("dynamodb").put_item(TableName=ENVIRONMENT["PARKED_TABLE"], Item=SUCCESSOR)
+
     with (
         patch.object(bridge, "_eval_jsonata", lambda expression: jsonata.Jsonata(expression).evaluate(None)),
-        patch.object(WaitFunction, "_wait_interval", lambda self, env, wait_seconds: waits.append(wait_seconds)),
+        patch.object(WaitFunction, "_wait_interval", wait),
     ):
         yield waits
 
@@ -152,7 +161,7 @@ def _state_machines_in_moto() -> Iterator[list[float]]:
 class _Counter:
     """One run. All of its resources are in moto."""
 
-    def __init__(self, waits: list[float]):
+    def __init__(self, waits: dict[str, float]):
         import boto3
 
         self.waits = waits
@@ -172,8 +181,12 @@ class _Counter:
             given = ("BillingMode", "AttributeDefinitions", "KeySchema")
             properties = {name: template.properties(table)[name] for name in given}
             boto3.client("dynamodb").create_table(TableName=table, **properties)
-        for machine, function in (("Deliver", "Hold"), ("Sweep", "Sweeper")):
-            self._create_state_machine(machine, self._create_function(function))
+        self.machines["Deliver"] = self._create_state_machine("Deliver", HoldArn=self._create_function("Hold"))
+        sweeper_arn = self._create_function("Sweeper")
+        for interval in template.allowed_values("SweepIntervalSeconds"):
+            self.machines[interval] = self._create_state_machine(
+                "Sweep", SweeperArn=sweeper_arn, SweepIntervalSeconds=interval
+            )
 
         from scheduler import clients
 
@@ -190,8 +203,9 @@ class _Counter:
 
     def all(self) -> Counts:
         now = datetime.now(UTC).replace(microsecond=0)
-        near, far = (now + timedelta(seconds=12)).isoformat(), (now + timedelta(hours=12)).isoformat()
-        fraction = (now + timedelta(seconds=12, milliseconds=250)).isoformat()
+        # Due already: Wait states end at once here, and Deliver refuses to publish early.
+        near, fraction = (now - timedelta(seconds=2)).isoformat(), (now - timedelta(milliseconds=250)).isoformat()
+        far = (now + timedelta(hours=12)).isoformat()
         messages = {
             "near": _message(date=near),
             "near, fraction": _message(date=fraction),
@@ -211,7 +225,10 @@ class _Counter:
             "payload_bytes": PAYLOAD_BYTES,
             "function_log_bytes": {f"batch of {size}": self._handle([_message(date=far)] * size) for size in (1, 10)},
             "sweep": self._count_sweeps(),
-            "sweep_execution": self._count_sweep_execution(),
+            "sweep_executions": {
+                interval: self._count_sweep_execution(interval)
+                for interval in template.allowed_values("SweepIntervalSeconds")
+            },
             "metrics": sorted(self.metrics),
         }
 
@@ -254,7 +271,7 @@ class _Counter:
     def _count_sweeps(self) -> SweepCount:
         """A sweep that finds nothing, one that finds one event, and one that finds many; no execution runs."""
         from scheduler.lanes import LANES
-        from scheduler.parking import BATCH_SIZE
+        from scheduler.sweeper import LOOK_AHEAD, MAX_EVENTS_AHEAD
 
         calls, log_bytes = {}, {}
         self.are_executions_started = False
@@ -268,16 +285,21 @@ class _Counter:
             calls[str(events)] = dict(self.calls)
             log_bytes[str(events)] = self._take_log_bytes()
         self.are_executions_started = True
-        return {"lanes": LANES, "batch": BATCH_SIZE, "calls": calls, "function_log_bytes": log_bytes}
+        return {
+            "lanes": LANES,
+            "look_ahead_seconds": LOOK_AHEAD.total_seconds(),
+            "max_ahead": MAX_EVENTS_AHEAD,
+            "calls": calls,
+            "function_log_bytes": log_bytes,
+        }
 
-    def _count_sweep_execution(self) -> SweepExecutionCount:
+    def _count_sweep_execution(self, interval: str) -> SweepExecutionCount:
         self.waits.clear()
-        started = self.stepfunctions.start_execution(stateMachineArn=self.machines["Sweep"], input="{}")
+        started = self.stepfunctions.start_execution(stateMachineArn=self.machines[interval], input="{}")
         run = self._count_execution(started["executionArn"])
         return {
-            "interval": int(template.default("SweepIntervalSeconds")),
-            "invocations": run["deliver"].get("lambda:invoke", 0),
-            "longest_wait_seconds": max(self.waits),
+            "calls": run["deliver"],
+            "waits_seconds": sum(self.waits.values()),
             "log_bytes": run["deliver_log_bytes"],
         }
 
@@ -306,14 +328,17 @@ class _Counter:
         }
 
     def _take_log_bytes(self) -> int:
-        """What an invocation has logged, as CloudWatch counts it. Notes the metrics in it, and empties `output`."""
+        """What an invocation has logged, as CloudWatch counts it. Notes the metrics in it, and empties `output`.
+
+        Lambda's own lines are not in it: SystemLogLevel is WARN (template.yaml).
+        """
         lines = self.output.getvalue().splitlines(keepends=True)
         self.output.seek(0)
         self.output.truncate()
         for line in lines:
             namespaces = json.loads(line).get("_aws", {}).get("CloudWatchMetrics", [])
             self.metrics.update(metric["Name"] for namespace in namespaces for metric in namespace["Metrics"])
-        return sum(len(line) + LOG_OVERHEAD_BYTES for line in [*PLATFORM_LOG, *lines])
+        return sum(len(line) + LOG_OVERHEAD_BYTES for line in lines)
 
     def _reset(self) -> None:
         self.calls.clear()
@@ -345,21 +370,22 @@ class _Counter:
         )
         return str(function["FunctionArn"])
 
-    def _create_state_machine(self, name: str, function: str) -> None:
+    def _create_state_machine(self, name: str, **substitutions: str) -> str:
         definition = (template.ROOT / f"statemachines/{name.lower()}.asl.json").read_text()
-        substitutions = {
+        substitutions |= {
             "RegisterTable": ENVIRONMENT["REGISTER_TABLE"],
-            "HoldArn": function,
-            "SweeperArn": function,
+            "ParkedTable": ENVIRONMENT["PARKED_TABLE"],
             "FailureTopicArn": ENVIRONMENT["FAILURE_TOPIC_ARN"],
             "UndeliveredUrl": ENVIRONMENT["UNDELIVERED_URL"],
-            "SweepIntervalSeconds": template.default("SweepIntervalSeconds"),
         }
         for key, value in substitutions.items():
             definition = definition.replace(f"${{{key}}}", value)
-        role = f"arn:aws:iam::{ACCOUNT}:role/punctual-{name}Role"
-        machine = self.stepfunctions.create_state_machine(name=name, definition=definition, roleArn=role)
-        self.machines[name] = machine["stateMachineArn"]
+        machine = self.stepfunctions.create_state_machine(
+            name=f"{name}{substitutions.get('SweepIntervalSeconds', '')}",
+            definition=definition,
+            roleArn=f"arn:aws:iam::{ACCOUNT}:role/punctual-{name}Role",
+        )
+        return str(machine["stateMachineArn"])
 
     def _executions(self) -> set[str]:
         listed = self.stepfunctions.list_executions(stateMachineArn=self.machines["Deliver"])["executions"]

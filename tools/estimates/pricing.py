@@ -14,16 +14,19 @@ PRICES = template.ROOT / "tools/estimates/prices.json"
 MONTH_SECONDS = 30 * 24 * 3600
 FUNCTIONS = ("Ingest", "Sweeper", "Hold")
 GB_HOUR = "express_gb_hour"
+ALARM = "AWS::CloudWatch::Alarm"
 
 # Believed, not counted. Nothing of this was measured on AWS by this project.
 INGEST_SECONDS = 0.05  # a warm invocation: parse, one call to AWS
 EMPTY_SWEEP_SECONDS = 0.06  # a sweep that finds nothing: a query of each lane, side by side
 START_SECONDS = 1 / 500  # of a Sweeper's time for each event
+PROBE_SECONDS = 0.02  # an invocation of the probe's function
 HOLD_SECONDS = 1.0  # it is invoked 0.5 to 1.5 s before the event is due
 DELIVER_SECONDS = 0.15  # Deliver beside its waits: five states, two calls, half of the 100 ms that are rounded up
 EXPRESS_GB = 0.0625  # 64 MB, the smallest step: definition and input are a few KB
 LOG_COMPRESSION = 0.2  # CloudWatch stores logs compressed
 EMPTY_RECEIVES_PER_SECOND = 5 * 3 / 60  # five pollers of Lambda, each with long polls of 20 s
+MAX_BATCH = 10  # messages (BatchSize in template.yaml)
 CHUNK_BYTES = 65536  # SNS and SQS bill a message for each 64 KB
 
 
@@ -59,23 +62,50 @@ class Use:
 
     events: float = 1_000_000
     interval_seconds: int = int(template.default("SweepIntervalSeconds"))
+    batching_seconds: int = int(template.default("IngestBatchingSeconds"))
     logs: str = template.default("ExecutionLogLevel")
     far_share: float = 1.0  # published earlier than the horizon, so parked
     fraction_share: float = 0.0
     named_share: float = 0.0
     failed_share: float = 0.0
     payload_bytes: int = PAYLOAD_BYTES
-    batch: int = 1  # messages in an invocation of Ingest: 1 at a few events a second, at most 10
     retention_days: int = int(template.default("LogRetentionDays"))
     architecture: str = template.default("Architecture")
     is_traced: bool = template.default("Tracing") == "true"
+    has_dashboard: bool = template.default("Dashboard") == "true"
+    has_probe: bool = template.default("Probe") == "true"
 
     @property
-    def waiting_seconds(self) -> float:
-        """How long an event waits in Express on average. A sweep takes a parked event at any moment between the horizon
-        and one interval less; a near event is published at any moment within the horizon."""
-        horizon = template.horizon_seconds(self.interval_seconds)
-        return self.far_share * (horizon - self.interval_seconds / 2) + (1 - self.far_share) * horizon / 2
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / MONTH_SECONDS
+
+    @property
+    def batch(self) -> float:
+        """Messages in an invocation of Ingest: the first, and those that Lambda collects after it."""
+        return min(MAX_BATCH, 1 + self.rate * self.batching_seconds)
+
+
+def waiting_seconds(use: Use, counts: Counts) -> float:
+    """How long an event waits in Express on average.
+
+    A near event is published at any moment within the horizon. A parked one is started by the first sweep that has it
+    within the horizon, or within the look-ahead if its lane is crowded then.
+    """
+    horizon, interval, sweep = template.horizon_seconds(use.interval_seconds), use.interval_seconds, counts["sweep"]
+    rate = use.rate * use.far_share / sweep["lanes"]  # of one lane
+    waited = events = 0.0
+    started_until = 0.0  # due times
+    for number in range(2_000):
+        now = number * interval
+        ahead = now + horizon + sweep["look_ahead_seconds"]
+        is_crowded = rate * (ahead - max(started_until, now)) > sweep["max_ahead"]
+        until = max(ahead if is_crowded else now + horizon, started_until)
+        if number >= 100:  # after the beginning, in which nothing is parked
+            events += until - started_until
+            waited += (until - started_until) * ((until + started_until) / 2 - now)
+        started_until = until
+    return use.far_share * waited / events + (1 - use.far_share) * horizon / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +175,7 @@ def _units_of_events(use: Use, counts: Counts) -> _Units:
         yield from _units_of_deliver(use, counts)
         yield "Custom metrics", len(counts["metrics"]), "metric"
         if use.is_traced:  # X-Ray's default rule: the first trace of each second, and 5 % of the others.
-            rate = use.events / MONTH_SECONDS
-            yield "Traces", MONTH_SECONDS * (min(rate, 1) + max(0, rate - 1) / 20), "trace"
+            yield "Traces", MONTH_SECONDS * (min(use.rate, 1) + max(0, use.rate - 1) / 20), "trace"
 
 
 def _units_of_input(use: Use, counts: Counts) -> _Units:
@@ -156,7 +185,8 @@ def _units_of_input(use: Use, counts: Counts) -> _Units:
     yield "Input: SQS send, receive, delete", messages * (1 + 2 / use.batch), "sqs_request"
     yield "Ingest: invocations", invocations, "lambda_request"
     yield "Ingest: compute", invocations * INGEST_SECONDS * template.memory_gb("Ingest"), _compute(use)
-    log_bytes = counts["function_log_bytes"]["batch of 1" if use.batch == 1 else "batch of 10"]
+    one, ten = (counts["function_log_bytes"][f"batch of {size}"] for size in (1, MAX_BATCH))
+    log_bytes = one + (ten - one) * (use.batch - 1) / (MAX_BATCH - 1)
     yield "Function logs", invocations * log_bytes / 1e9, "log_ingested"
     for kind, far in ("near", 1 - use.far_share), ("far", use.far_share):
         for name, share in (kind, 1 - use.named_share), (f"{kind}, named", use.named_share):
@@ -178,6 +208,11 @@ def _units_of_parking(use: Use, counts: Counts) -> _Units:
     yield "Parked: delete", far * _item_units(counted, use), "dynamodb_write"
     yield "Parked: lane leases", sweeps * lanes_with_events * lease_writes, "dynamodb_write"
     yield "Parked: read", far * _item_bytes(counted, use) / 4096 + sweeps * lanes_with_events, "dynamodb_read"
+    # A query of a lane reads what is due until the end of the look-ahead; its first 4 KB are in the idle lines.
+    width = sweep["look_ahead_seconds"] + use.interval_seconds
+    seen = min(far / MONTH_SECONDS / sweep["lanes"] * width, sweep["max_ahead"] + 1)
+    more = max(0.0, seen * _item_bytes(counted, use) / 4096 - 1) / 2
+    yield "Parked: look-ahead", sweeps * sweep["lanes"] * more, "dynamodb_read"
     yield "Sweeper: compute", far * START_SECONDS * template.memory_gb("Sweeper"), _compute(use)
 
 
@@ -192,29 +227,51 @@ def _units_of_deliver(use: Use, counts: Counts) -> _Units:
         logged = times * _execution_log_bytes(counted, use, counts) / 1e9
         yield "Execution logs: ingested", logged, "log_ingested"
         yield "Execution logs: stored", logged * LOG_COMPRESSION * use.retention_days / 30, "log_stored"
-    yield "Deliver: waiting and running", use.events * _gb_hours(use.waiting_seconds + DELIVER_SECONDS), GB_HOUR
+    yield (
+        "Deliver: waiting and running",
+        use.events * _gb_hours(waiting_seconds(use, counts) + DELIVER_SECONDS),
+        GB_HOUR,
+    )
     yield "Hold: compute", held * HOLD_SECONDS * template.memory_gb("Hold"), _compute(use)
 
 
 def _units_when_idle(use: Use, counts: Counts) -> _Units:
-    minutes, sweep, execution = MONTH_SECONDS / 60, counts["sweep"], counts["sweep_execution"]
-    ticks = execution["interval"] / use.interval_seconds  # against the execution that was counted
-    sweeps = minutes * execution["invocations"] * ticks
-    execution_seconds = execution["longest_wait_seconds"] + execution["interval"] - use.interval_seconds
+    minutes = MONTH_SECONDS / 60  # an execution of Sweep in each
+    sweep, execution = counts["sweep"], counts["sweep_executions"][str(use.interval_seconds)]
+    sweeps = minutes * execution["calls"]["lambda:invoke"]
     yield "Clock: invocations", minutes, "scheduler_invocation"
     yield "Sweep: executions", minutes, "express_request"
-    yield "Sweep: waiting", minutes * _gb_hours(execution_seconds), GB_HOUR
-    if use.logs == "ALL":
-        yield "Sweep: logs", minutes * execution["log_bytes"] * ticks / 1e9, "log_ingested"
+    # It logs nothing: its log level is ERROR or lower (template.yaml).
+    yield "Sweep: waiting", minutes * _gb_hours(execution["waits_seconds"]), GB_HOUR
+    yield "Sweep: record of the latest", minutes * execution["calls"]["dynamodb:putItem"], "dynamodb_write"
+    yield "Sweep: look-up of the latest", minutes * execution["calls"]["dynamodb:getItem"], "dynamodb_read"
     yield "Sweeper: invocations", sweeps, "lambda_request"
     yield "Sweeper: compute", sweeps * EMPTY_SWEEP_SECONDS * template.memory_gb("Sweeper"), _compute(use)
     yield "Sweeper: logs", sweeps * sweep["function_log_bytes"]["0"] / 1e9, "log_ingested"
     # A query that finds nothing is half a read unit: it is eventually consistent.
     yield "Sweeper: lane queries", sweeps * sweep["calls"]["0"]["dynamodb:Query"] / 2, "dynamodb_read"
     yield "Input queue: empty receives", MONTH_SECONDS * EMPTY_RECEIVES_PER_SECOND, "sqs_request"
+    yield "Alarms", template.count(ALARM), "alarm"
     if use.is_traced:
         yield "Sweep: traces", minutes, "trace"
-    yield "Alarms", template.count("AWS::CloudWatch::Alarm"), "alarm"
+    if use.has_dashboard:
+        yield "Dashboard", template.count("AWS::CloudWatch::Dashboard", "DashboardOn"), "dashboard"
+    if use.has_probe:
+        yield from _units_of_probe(use, counts)
+
+
+def _units_of_probe(use: Use, counts: Counts) -> _Units:
+    """An event each minute, parked and with a fraction of a second; its function, metric and alarms."""
+    minutes = MONTH_SECONDS / 60
+    probe = dataclasses.replace(use, events=minutes, far_share=1.0, fraction_share=1.0, named_share=0.0)
+    for part in _units_of_input, _units_of_parking, _units_of_deliver:
+        for _, units, price in part(probe, counts):
+            yield "Probe", units, price
+    yield "Probe", minutes, "scheduler_invocation"
+    yield "Probe", minutes, "lambda_request"
+    yield "Probe", minutes * PROBE_SECONDS * template.memory_gb("ProbeFunction"), _compute(use)
+    yield "Probe", 1, "metric"
+    yield "Probe", template.count(ALARM, "ProbeOn"), "alarm"
 
 
 def _execution_log_bytes(counted: EventCount, use: Use, counts: Counts) -> float:

@@ -6,8 +6,12 @@ import random
 QUOTA = {
     "StartExecution": 6_000,  # a second and at once, Express, in every large Region
     "register reads": 12_000,  # a second: a new on-demand table has 4 partitions of 3,000
+    "table writes": 4_000,  # a second: a new on-demand table
+    "partition writes": 1_000,  # a second
     "Lambda": 1_000,  # concurrent executions of an account and Region
 }
+# Of a new on-demand table; which lane is in which is left to chance.
+PARTITIONS = 4
 # Pollers of Lambda for one queue: at first, more each minute, at most.
 POLLERS = (5, 300, 1_250)
 # SNS: publishes a second, by Region; the input topic shares it. (https://docs.aws.amazon.com/general/latest/gr/sns.html)

@@ -1,6 +1,7 @@
 """How Punctual works, as far as the simulation needs it: read from its code, template and state machines."""
 
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -10,15 +11,15 @@ from unittest.mock import patch
 
 from tools.estimates import template
 from tools.estimates.environment import ENVIRONMENT
-from tools.estimates.quotas import PUBLISHES, QUOTA
+from tools.estimates.quotas import LATENCY, PARTITIONS, PUBLISHES, QUOTA
 
 
 @dataclass(frozen=True)
 class Retry:
     """How a state retries a transient error."""
 
-    max_attempts: int
     interval_seconds: float
+    max_attempts: float = float("inf")
     backoff_rate: float = 2.0
     max_delay_seconds: float = float("inf")
     is_jittered: bool = False
@@ -35,6 +36,10 @@ class Rules:
     threads: int
     starts_before_helpers: float
     sweeper_seconds: float  # in which a Sweeper starts events
+    in_flight: int  # batches of a Sweeper
+    look_ahead_seconds: float
+    max_ahead: float  # events in a lane until the end of the look-ahead, beyond which it is crowded
+    delete_retry: Retry
     generations: int  # executions of Sweep at the same time
     ingest_batch_size: int
     call_attempts: int  # of a function's client
@@ -43,6 +48,8 @@ class Rules:
     publish: Retry
     report_to_publisher: Retry
     report_to_stack_topic: Retry
+    park_again: Retry  # each at least half as long as the longest delay
+    give_up_seconds: float  # after the due time
 
 
 @cache
@@ -51,15 +58,25 @@ def rules() -> Rules:
     with patch.dict(os.environ, ENVIRONMENT | os.environ):
         from scheduler import clients, lanes, parking, sweeper, times
 
-    ticks = re.search(r"range\(0, (\d+)", _state("sweep", "SweepAtEveryTick")["Items"])
-    assert ticks, "the state machine Sweep is not as expected here"
+    retry_at = _state("deliver", "IsTooLate")["Assign"]["retry_at"]
+    longest, first = _numbers(r"\$min\(\[(\d+), (\d+) \* \$power\(2,", retry_at)
+    (give_up_hours,) = _numbers(r"> (\d+) \* 3600 \* 1000", _state("deliver", "IsTooLate")["Choices"][0]["Condition"])
     return Rules(
         lanes=lanes.LANES,
         batch_size=parking.BATCH_SIZE,
         threads=sweeper.THREADS,
         starts_before_helpers=sweeper.MAX_STARTS_BEFORE_HELPERS,
         sweeper_seconds=template.properties("Sweeper")["Timeout"] - sweeper.DEADLINE_MARGIN_SECONDS,
-        generations=(int(ticks[1]) + 1) // 60,
+        in_flight=sweeper.MAX_BATCHES_IN_FLIGHT,
+        look_ahead_seconds=sweeper.LOOK_AHEAD.total_seconds(),
+        max_ahead=sweeper.MAX_EVENTS_AHEAD,
+        delete_retry=Retry(
+            interval_seconds=parking.DELETE_BACKOFF_SECONDS,
+            max_attempts=parking.DELETE_ATTEMPTS,
+            max_delay_seconds=parking.MAX_DELETE_BACKOFF_SECONDS,
+            is_jittered=True,
+        ),
+        generations=int(_state("sweep", "RecordStart")["Assign"]["round_end"]) // 60,
         ingest_batch_size=template.properties("Ingest")["Events"]["Messages"]["Properties"]["BatchSize"],
         call_attempts=clients.ATTEMPTS,
         cutoff_seconds=times.CUTOFF_LEAD.total_seconds(),
@@ -67,6 +84,8 @@ def rules() -> Rules:
         publish=_retry("Publish"),
         report_to_publisher=_retry("ReportToPublisher"),
         report_to_stack_topic=_retry("ReportToStackTopic"),
+        park_again=Retry(interval_seconds=first, max_delay_seconds=longest),
+        give_up_seconds=give_up_hours * 3600,
     )
 
 
@@ -80,6 +99,13 @@ def _retry(state: str) -> Retry:
         max_delay_seconds=retry.get("MaxDelaySeconds", float("inf")),
         is_jittered=retry.get("JitterStrategy") == "FULL",
     )
+
+
+def _numbers(pattern: str, text: str) -> list[float]:
+    """The groups of a pattern that the text has to contain."""
+    found = re.search(pattern, text)
+    assert found, f"a state machine is not as expected here: {pattern} is not in {text}"
+    return [float(number) for number in found.groups()]
 
 
 def _state(machine: str, name: str) -> dict[str, Any]:
@@ -97,12 +123,36 @@ class Setup:
     lanes: int = field(default_factory=lambda: rules().lanes)
     threads: int = field(default_factory=lambda: rules().threads)
     batch: int = field(default_factory=lambda: rules().batch_size)
-    helpers_after: float = field(default_factory=lambda: rules().starts_before_helpers)  # starts
-    starts: float = QUOTA["StartExecution"]  # a second
-    reads: float = QUOTA["register reads"]  # a second
-    publishes: float = PUBLISHES["us-east-1"]  # a second
-    horizon: int = 0  # 0: that of the interval
+    in_flight: int = field(default_factory=lambda: rules().in_flight)  # batches of a Sweeper
+    helpers_after: float = field(default_factory=lambda: rules().starts_before_helpers)
+    call_attempts: int = field(default_factory=lambda: rules().call_attempts)
+
+    # How early events are started: seconds
+    horizon: float = 0  # 0: that of the interval
+    look_ahead: float = field(default_factory=lambda: rules().look_ahead_seconds)  # after the horizon
+    # A lane is crowded if it has more events until the end of the look-ahead than this,
+    max_ahead: float = field(default_factory=lambda: rules().max_ahead)
+    # or if the next sweep, that many seconds after its tick, would start them too late at so many a second.
+    lane_rate: float = math.inf
+    reserve: float = 0
+
+    # What a Sweeper might do otherwise
+    helpers_at_once: bool = False  # when `helpers_after` events were found, not only when so many were started
+    delete_threads: int = 0  # for deletes that were throttled; 0: the thread that started the events
+    max_undeleted: int = 1_000  # events that may wait for these threads
+
+    # Quotas, a second
+    starts: float = QUOTA["StartExecution"]
+    reads: float = QUOTA["register reads"]
+    publishes: float = PUBLISHES["us-east-1"]
+    writes: float = QUOTA["table writes"]
+    partition_writes: float = QUOTA["partition writes"]
+    partitions: int = PARTITIONS
+
+    # What is believed
+    sweeper_rate: float = 1 / LATENCY["start CPU"]  # starts a second
+    cold_start: float = LATENCY["cold start"]  # seconds
 
     @property
-    def horizon_seconds(self) -> int:
+    def horizon_seconds(self) -> float:
         return self.horizon or template.horizon_seconds(self.interval)

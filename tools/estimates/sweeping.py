@@ -1,167 +1,331 @@
-"""Sweeps of parked events, simulated: when is each event started?
+"""Sweeps of parked events, simulated as scheduler.sweeper does them: when is each event started?"""
 
-Times are seconds; 0 is the moment at which a burst is due.
-"""
-
-import heapq
 import math
 import random
-from bisect import bisect_left
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from tools.estimates.quotas import LATENCY, Bucket, backoff
 from tools.estimates.rules import Setup, rules
+from tools.estimates.timeline import Timeline
 
-type Start = tuple[float, float]  # when an event was started, and when it is due
+# For Setup.delete_threads: they go on for so long after a Sweeper starts nothing more, take so many events at a time
+# (BatchWriteItem takes no more), and pause for up to so long after they were throttled.
+DELETE_SECONDS = 6
+DELETE_BATCH = 25
+DELETE_PAUSE_SECONDS = 0.25
 
 
 class Sweeps:
-    """Sweepers at every tick, as scheduler.sweeper does it: lanes under leases, and batches on threads that share one
-    processor. A discrete-event simulation with a heap of (time, number, action, arguments).
+    """Lanes under leases, a Sweeper at every tick, its helpers, and its batches on threads that share one processor.
 
-    It is pessimistic in one point: a Sweeper here begins a lane when the lane before has ended.
+    `start` is called for the first start of each event, with the time, the due time and the attempt.
     """
 
-    def __init__(self, setup: Setup, dues: list[float], first_tick: float):
-        self.setup = setup
-        self.attempts = rules().call_attempts
-        self.quota = Bucket(setup.starts)
-        self.started: list[Start] = []
-        self.remaining = len(dues)
-        self.running = self.max_running = 0
-        lanes: list[list[float]] = [[] for _ in range(setup.lanes)]
+    def __init__(self, timeline: Timeline, setup: Setup, starts: Bucket, start: Callable[[float, float, int], None]):
+        self.setup, self.starts_quota = setup, starts
+        self.writes_quota = Bucket(setup.writes)
+        self.repeats = 0  # further starts of an event
+        self.parked = 0  # events that are not yet deleted
+        self.max_running = 0  # Sweepers at the same time
+        self.missed_tick: int | None = None  # one whose Sweeper fails
+        self.cold_tick: int | None = 0  # one whose Sweeper begins with a cold start
+        self._timeline, self._start_event, self._rules = timeline, start, rules()
+        self._running = 0
+        self._keys: list[
+            float
+        ] = []  # of each event: its sort key, its due time, its attempt, and whether it was started
+        self._dues: list[float] = []
+        self._attempts: list[int] = []
+        self._is_started = bytearray()
+        self._partitions = [Bucket(setup.partition_writes) for _ in range(setup.partitions)]
+        self._lanes = [_Lane(self._keys, random.choice(self._partitions)) for _ in range(setup.lanes)]
+
+    @property
+    def throttled(self) -> int:
+        """Writes that were throttled."""
+        return self.writes_quota.throttled + sum(partition.throttled for partition in self._partitions)
+
+    def park(self, now: float, due: float, key: float, attempt: int = 0) -> bool:
+        """Write an event into its lane. False if the table throttles."""
+        lane = random.choice(self._lanes)
+        if not self._write(now, lane, 1):
+            return False
+        self._add(lane, due, key, attempt)
+        return True
+
+    def park_before(self, dues: list[float]) -> None:
+        """Events that were parked long ago."""
         for due in sorted(dues):
-            random.choice(lanes).append(due)
-        self.lanes = [_Lane(lane) for lane in lanes]
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._number = 0
-        self._at(first_tick, self._tick)
+            self._add(random.choice(self._lanes), due, due, 0)
 
-    def run(self) -> list[Start]:
-        while self._heap and self.remaining:
-            now, _, action, arguments = heapq.heappop(self._heap)
-            action(now, *arguments)
-        return self.started
+    def tick(self, now: float, number: int = 0) -> None:
+        """A tick of the clock, and all after it."""
+        self._timeline.at(now + self.setup.interval, self.tick, number + 1)
+        if number != self.missed_tick:
+            for _ in range(self.setup.sweeps):
+                self._invoke(now, is_helper=False, is_cold=number == self.cold_tick)
 
-    def _at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
-        self._number += 1
-        heapq.heappush(self._heap, (time, self._number, action, arguments))
+    def _add(self, lane: "_Lane", due: float, key: float, attempt: int) -> None:
+        event = len(self._keys)
+        self._keys.append(key)
+        self._dues.append(due)
+        self._attempts.append(attempt)
+        self._is_started.append(0)
+        self.parked += 1
+        lane.add(event)
 
-    def _tick(self, now: float) -> None:
-        self._at(now + self.setup.interval, self._tick)
-        for _ in range(self.setup.sweeps):
-            self._invoke(now, False)
+    def _write(self, now: float, lane: "_Lane", wanted: int) -> int:
+        """How many of so many writes the quotas of the lane's partition and of the table allow."""
+        passed = lane.partition.take(now, wanted)
+        written = self.writes_quota.take(now, passed)
+        lane.partition.tokens += passed - written
+        return written
 
-    def _invoke(self, now: float, is_helper: bool) -> None:
-        cold_start = LATENCY["cold start"] if self.running >= self.max_running else 0
-        self.running += 1
-        self.max_running = max(self.max_running, self.running)
-        self._at(now + LATENCY["invoke"] + cold_start + random.random() / 10, self._query_lanes, is_helper)
+    # The first step of each sweep
+
+    def _invoke(self, now: float, is_helper: bool, is_cold: bool = False) -> None:
+        is_cold = is_cold or self._running >= max(self.max_running, 1)
+        self._running += 1
+        self.max_running = max(self.max_running, self._running)
+        delay = LATENCY["invoke"] + is_cold * self.setup.cold_start + random.random() / 10
+        self._timeline.at(now + delay, self._query_lanes, is_helper)
 
     def _query_lanes(self, now: float, is_helper: bool) -> None:
-        before = now + self.setup.horizon_seconds
-        waiting = [lane for lane in self.lanes if lane.count(before)]
+        horizon = now + self.setup.horizon_seconds
+        end = horizon + self.setup.look_ahead
+        waiting = []
+        found: float = 0
+        for lane in self._lanes:
+            before = end if self._is_crowded(now, lane, horizon, end) else horizon
+            if due := lane.count(before):
+                waiting.append((lane, before))
+                found += min(due, self.setup.max_ahead + 1)
         random.shuffle(waiting)
-        queried = now + LATENCY["DynamoDB"] + self.setup.lanes * LATENCY["start CPU"]
-        self._next_lane(queried, _Sweep(now + rules().sweeper_seconds, before, waiting, not is_helper))
+        sweep = _Sweep(now + self._rules.sweeper_seconds, waiting, self.setup, not is_helper)
+        queried = now + LATENCY["DynamoDB"] + self.setup.lanes / self.setup.sweeper_rate
+        if self.setup.helpers_at_once and sweep.may_call_helpers and found >= self.setup.helpers_after:
+            self._call_helpers(queried, sweep, len(waiting) - 1)
+        self._timeline.at(queried, self._feed, sweep)
 
-    def _next_lane(self, now: float, sweep: "_Sweep") -> None:
-        while sweep.waiting and now < sweep.ends:
-            lane = sweep.waiting.pop()
-            now += LATENCY["DynamoDB"]
-            if lane.holder is None:
-                lane.holder = sweep
-                sweep.begin(lane, math.ceil(lane.count(sweep.before) / self.setup.batch), self.setup.threads)
-                for _ in range(self.setup.threads):
-                    self._at(now + LATENCY["page"], self._next_batch, sweep)
-                return
-        self.running -= 1
+    def _is_crowded(self, now: float, lane: "_Lane", horizon: float, end: float) -> bool:
+        """Whether the next sweep would come too late to start all events of the lane in time."""
+        if lane.count(end) > self.setup.max_ahead:
+            return True
+        if self.setup.lane_rate == math.inf:
+            return False
+        next_sweep = now + self.setup.interval + self.setup.reserve
+        return any(
+            position > (key - next_sweep) * self.setup.lane_rate
+            for position, key in enumerate(lane.keys(horizon, end), 1)
+        )
 
-    def _next_batch(self, now: float, sweep: "_Sweep") -> None:
-        lane = sweep.lane
-        size = min(self.setup.batch, lane.count(sweep.before))
-        if size and now < sweep.ends:
-            events = lane.dues[lane.next : lane.next + size]
-            lane.next += size
-            self._at(now, self._start, sweep, _Batch(sweep.submitted, events), 1)
-            sweep.submitted += 1
-            return
-        sweep.busy_threads -= 1
-        if not sweep.busy_threads:
-            lane.put_failed_back()
-            lane.holder = None
-            self._call_helpers(now, sweep, sweep.submitted)
-            self._at(now + LATENCY["DynamoDB"], self._next_lane, sweep)
+    def _call_helpers(self, now: float, sweep: "_Sweep", number: int) -> float:
+        """Returns when the calls have been made: one after the other, or at once on the threads."""
+        sweep.may_call_helpers = False
+        for place in range(1, number + 1):
+            called = now + LATENCY["invoke"] * (1 if self.setup.helpers_at_once else place)
+            self._timeline.at(called + LATENCY["queued"], self._invoke, True)
+        return now + LATENCY["invoke"] * number
+
+    # The main thread of a Sweeper
+
+    def _feed(self, now: float, sweep: "_Sweep") -> None:
+        """Submit batches until too many are in flight, lane after lane."""
+        while True:
+            if sweep.in_flight >= self.setup.in_flight:
+                if not sweep.ended:
+                    sweep.is_blocked = True
+                    return
+                sweep.collect()
+                if sweep.may_call_helpers and sweep.started >= self.setup.helpers_after:
+                    self._timeline.at(self._call_helpers(now, sweep, len(sweep.waiting)), self._feed, sweep)
+                    return
+            if not sweep.lane:
+                if not sweep.waiting:
+                    sweep.is_draining = True
+                    self._end_if_drained(sweep)
+                    return
+                lane, before = sweep.waiting.pop()
+                now += LATENCY["DynamoDB"]
+                if lane.holder is None and now < sweep.ends:
+                    lane.holder, lane.is_closing = sweep, False
+                    sweep.lane, sweep.before = lane, before
+                    self._timeline.at(now + LATENCY["page"], self._feed, sweep)
+                    return
+                continue
+            events = [] if now >= sweep.ends else sweep.lane.take(self.setup.batch, sweep.before)
+            if events:
+                self._submit(now, sweep, _Batch(sweep.lane, events))
+            else:
+                sweep.lane.is_closing = True
+                self._release_if_ended(now, sweep.lane)
+                sweep.lane = None
+
+    def _submit(self, now: float, sweep: "_Sweep", batch: "_Batch") -> None:
+        sweep.in_flight += 1
+        batch.lane.in_flight += 1
+        if sweep.free_threads:
+            sweep.free_threads -= 1
+            self._timeline.at(now, self._start, sweep, batch, 1)
+        else:
+            sweep.queue.append(batch)
+
+    def _end_if_drained(self, sweep: "_Sweep") -> None:
+        if sweep.is_draining and sweep.in_flight == sweep.ended:
+            self._running -= 1
+
+    def _release_if_ended(self, now: float, lane: "_Lane") -> None:
+        if lane.is_closing and not lane.in_flight:
+            self._timeline.at(now + LATENCY["DynamoDB"], self._release, lane)
+
+    def _release(self, now: float, lane: "_Lane") -> None:
+        lane.put_back()
+        lane.holder = None
+
+    # A thread of a Sweeper
 
     def _start(self, now: float, sweep: "_Sweep", batch: "_Batch", attempt: int) -> None:
         """Start the next event of a batch, or delete the batch after its last."""
         if not batch.events or (now >= sweep.ends and attempt == 1):
-            sweep.lane.failed += batch.events
-            sweep.outcomes[batch.number] = batch.started
-            # The Sweeper reads the first batch's outcome when it has submitted twice as many as it has threads.
-            self._call_helpers(now, sweep, sweep.batches - 2 * self.setup.threads + 1)
-            self._at(now + LATENCY["DynamoDB"], self._next_batch, sweep)
+            batch.lane.returned += batch.events
+            self._delete(now, sweep, batch, batch.started, 0)
             return
-        sweep.processor_free = max(sweep.processor_free, now) + LATENCY["start CPU"]
+        sweep.processor_free = max(sweep.processor_free, now) + 1 / self.setup.sweeper_rate
         called = sweep.processor_free
-        if self.quota.take(called):
-            self.started.append((called + LATENCY["start"] / 2, batch.events.pop()))
-            self.remaining -= 1
-            batch.started += 1
-            self._at(called + LATENCY["start"], self._start, sweep, batch, 1)
-        elif attempt < self.attempts:
-            self._at(called + LATENCY["start"] + backoff(attempt), self._start, sweep, batch, attempt + 1)
+        if self.starts_quota.take(called):
+            event = batch.events.pop()
+            batch.started.append(event)
+            if self._is_started[event]:
+                self.repeats += 1
+            else:
+                self._is_started[event] = 1
+                self._start_event(called + LATENCY["start"] / 2, self._dues[event], self._attempts[event])
+            self._timeline.at(called + LATENCY["start"], self._start, sweep, batch, 1)
+        elif attempt < self.setup.call_attempts:
+            self._timeline.at(called + LATENCY["start"] + backoff(attempt), self._start, sweep, batch, attempt + 1)
         else:
-            sweep.lane.failed.append(batch.events.pop())
-            self._at(called + LATENCY["start"], self._start, sweep, batch, 1)
+            batch.lane.returned.append(batch.events.pop())
+            self._timeline.at(called + LATENCY["start"], self._start, sweep, batch, 1)
 
-    def _call_helpers(self, now: float, sweep: "_Sweep", submitted: int) -> None:
-        """Call helpers if the outcomes that the Sweeper has read by now show enough starts."""
-        while sweep.read in sweep.outcomes and sweep.read < submitted:
-            sweep.started += sweep.outcomes.pop(sweep.read)
-            sweep.read += 1
-        if sweep.may_call_helpers and sweep.started >= self.setup.helpers_after:
-            sweep.may_call_helpers = False
-            for number in range(1, len(sweep.waiting) + 1):  # one call after the other
-                self._at(now + number * LATENCY["invoke"] + LATENCY["queued"], self._invoke, True)
+    def _delete(self, now: float, sweep: "_Sweep", batch: "_Batch", events: list[int], attempt: int) -> None:
+        """Delete those events of a batch that were started, as far as the table does not throttle."""
+        events = self._delete_some(now, batch.lane, events)
+        now += LATENCY["DynamoDB"]
+        if events and self.setup.delete_threads and now < sweep.ends + DELETE_SECONDS:
+            if sweep.undeleted_events >= self.setup.max_undeleted:
+                self._timeline.at(now + DELETE_PAUSE_SECONDS * random.random(), self._delete, sweep, batch, events, 0)
+                return
+            sweep.undeleted_events += len(events)
+            sweep.undeleted.append((batch.lane, events))
+            batch.lane.in_flight += 1
+            if sweep.free_delete_threads:
+                sweep.free_delete_threads -= 1
+                self._timeline.at(now, self._delete_rest, sweep)
+        elif events and not self.setup.delete_threads and attempt + 1 < self._rules.delete_retry.max_attempts:
+            delay = self._rules.delete_retry.longest_delay(attempt + 1) * random.random()
+            self._timeline.at(now + delay, self._delete, sweep, batch, events, attempt + 1)
+            return
+        else:
+            batch.lane.returned += events
+        sweep.ended += 1
+        sweep.ended_starts += len(batch.started)
+        batch.lane.in_flight -= 1
+        self._release_if_ended(now, batch.lane)
+        if sweep.queue:
+            self._timeline.at(now, self._start, sweep, sweep.queue.popleft(), 1)
+        else:
+            sweep.free_threads += 1
+        if sweep.is_blocked:
+            sweep.is_blocked = False
+            self._timeline.at(now, self._feed, sweep)
+        self._end_if_drained(sweep)
+
+    def _delete_rest(self, now: float, sweep: "_Sweep") -> None:
+        """A thread that deletes what was throttled, so that it does not keep the others from starting events."""
+        if not sweep.undeleted:
+            sweep.free_delete_threads += 1
+            return
+        lane, events = sweep.undeleted.popleft()
+        left = self._delete_some(now, lane, events[:DELETE_BATCH]) + events[DELETE_BATCH:]
+        sweep.undeleted_events -= len(events) - len(left)
+        now += LATENCY["DynamoDB"]
+        if left and now < sweep.ends + DELETE_SECONDS:
+            sweep.undeleted.append((lane, left))
+            is_throttled = len(left) > len(events) - DELETE_BATCH
+            self._timeline.at(now + is_throttled * DELETE_PAUSE_SECONDS * random.random(), self._delete_rest, sweep)
+            return
+        lane.returned += left
+        lane.in_flight -= 1
+        self._release_if_ended(now, lane)
+        self._timeline.at(now, self._delete_rest, sweep)
+
+    def _delete_some(self, now: float, lane: "_Lane", events: list[int]) -> list[int]:
+        """Returns those that are left."""
+        deleted = self._write(now, lane, len(events))
+        self.parked -= deleted
+        return events[deleted:]
 
 
 class _Lane:
-    """The due times of a lane's events, the earliest first, and who holds its lease."""
+    """A lane's events, the earliest first, and who holds its lease."""
 
-    def __init__(self, dues: list[float]):
-        self.dues, self.next = dues, 0
-        self.failed: list[float] = []
+    def __init__(self, keys: list[float], partition: Bucket):
+        self.partition = partition
         self.holder: _Sweep | None = None
+        self.in_flight = 0  # batches
+        self.is_closing = False  # after its last batch was submitted
+        self.returned: list[int] = []  # that could not be started or deleted: left to the next sweep
+        self._events: list[int] = []
+        self._next = 0  # what is before it was taken
+        self._key_of = keys.__getitem__
+
+    def add(self, event: int) -> None:
+        insort(self._events, event, self._next, key=self._key_of)
 
     def count(self, before: float) -> int:
-        return bisect_left(self.dues, before, self.next) - self.next
+        return bisect_left(self._events, before, self._next, key=self._key_of) - self._next
 
-    def put_failed_back(self) -> None:
-        if self.failed:
-            self.dues = sorted([*self.failed, *self.dues[self.next :]])
-            self.next, self.failed = 0, []
+    def keys(self, begin: float, end: float) -> list[float]:
+        """The sort keys from one time to another."""
+        first, last = self._next + self.count(begin), self._next + self.count(end)
+        return [self._key_of(event) for event in self._events[first:last]]
+
+    def take(self, number: int, before: float) -> list[int]:
+        events = self._events[self._next : self._next + min(number, self.count(before))]
+        self._next += len(events)
+        return events
+
+    def put_back(self) -> None:
+        self._events = sorted([*self.returned, *self._events[self._next :]], key=self._key_of)
+        self._next, self.returned = 0, []
 
 
 class _Sweep:
-    """One Sweeper's sweep: the lanes that it has found, and the batches of the one that it has taken."""
+    """One Sweeper's sweep: the lanes that it has found, and its batches."""
 
-    lane: _Lane
-    batches: int  # in the lane
-    submitted: int  # of these
-    busy_threads: int
+    def __init__(self, ends: float, waiting: list[tuple[_Lane, float]], setup: Setup, may_call_helpers: bool):
+        self.ends, self.waiting, self.may_call_helpers = ends, waiting, may_call_helpers
+        self.free_threads, self.free_delete_threads = setup.threads, setup.delete_threads
+        self.lane: _Lane | None = None  # of which batches are submitted
+        self.before = 0.0
+        self.queue: deque[_Batch] = deque()  # that no thread has begun
+        self.in_flight = 0  # batches that were submitted and whose results were not collected
+        self.ended = self.ended_starts = 0  # of these, and what they started
+        self.started = 0
+        self.is_blocked = self.is_draining = False
+        self.processor_free = float("-inf")
+        self.undeleted: deque[tuple[_Lane, list[int]]] = deque()  # started, and throttled when they were deleted
+        self.undeleted_events = 0
 
-    def __init__(self, ends: float, before: float, waiting: list[_Lane], may_call_helpers: bool):
-        self.ends, self.before, self.waiting, self.may_call_helpers = ends, before, waiting, may_call_helpers
-        self.started, self.processor_free = 0, float("-inf")
-
-    def begin(self, lane: _Lane, batches: int, threads: int) -> None:
-        self.lane, self.batches, self.busy_threads = lane, batches, threads
-        self.submitted = self.read = 0
-        self.outcomes: dict[int, int] = {}  # starts by the batch's number, until the Sweeper reads them
+    def collect(self) -> None:
+        self.in_flight -= self.ended
+        self.started += self.ended_starts
+        self.ended = self.ended_starts = 0
 
 
 class _Batch:
-    def __init__(self, number: int, events: list[float]):
-        self.number, self.events, self.started = number, events, 0
+    def __init__(self, lane: _Lane, events: list[int]):
+        self.lane, self.events = lane, events
+        self.started: list[int] = []

@@ -48,9 +48,15 @@ def properties(logical_id: str) -> dict[str, Any]:
     return found
 
 
-def count(resource_type: str) -> int:
-    """How many resources of a type, such as "AWS::CloudWatch::Alarm", a stack has."""
-    return sum(resource["Type"] == resource_type for resource in _template()["Resources"].values())
+def count(resource_type: str, condition: str | None = None) -> int:
+    """How many resources of a type, such as "AWS::CloudWatch::Alarm", a stack has under a condition, or always."""
+    resources = _template()["Resources"].values()
+    return sum(item["Type"] == resource_type and item.get("Condition") == condition for item in resources)
+
+
+def system_log_level() -> str:
+    """The level of the lines that Lambda itself adds to the functions' logs."""
+    return str(_template()["Globals"]["Function"]["LoggingConfig"]["SystemLogLevel"])
 
 
 def memory_gb(function: str) -> float:
