@@ -54,7 +54,7 @@ fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about h
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
 mutate: environments .venv/mutants/.ready  ## Change one thing at a time, and see whether a test fails (hours; goes on where it ended): make mutate SAMPLE=50
-	@.venv/mutants/bin/python -m tools.mutate $(call option,--sample,SAMPLE) --minimum 90
+	@.venv/mutants/bin/python -m tools.mutate $(call option,--sample,SAMPLE) --minimum $(if $(SAMPLE),80,90)
 	@for area in template definitions; do \
 		.venv/dev/bin/python -m tools.mutants $$area $(if $(SAMPLE),--sample $(SAMPLE),--resume) || exit; done
 

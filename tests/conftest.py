@@ -1,9 +1,11 @@
 """What the tests share: the stack's AWS resources in moto, made from template.yaml, and builders of messages.
 
 moto answers the real botocore clients. `Cloud` stands between the two: it counts what reached AWS, injects the faults
-that AWS has, and makes each call atomic, which DynamoDB's conditions are and moto's are not.
+that AWS has, makes each call atomic, which DynamoDB's conditions are and moto's are not, and fails the test for a call
+that AWS would refuse and moto takes (tests/aws_limits.py).
 """
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -28,6 +30,7 @@ from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
 from scheduler.deadline import Deadline
 
+from tests.aws_limits import violations
 from tests.cloudformation import ACCOUNT, REGION, Template
 
 TEMPLATE = Template()
@@ -105,6 +108,8 @@ class Cloud:
 
     def __init__(self):
         self.starts: list[Start] = []
+        self.requests: list[tuple[str, dict]] = []
+        self.refused: list[str] = []
         self._calls: list[tuple[str, str]] = []
         self._faults: list[Callable[[str, str], Fault | None]] = []
         self._one_at_a_time = threading.RLock()
@@ -112,6 +117,15 @@ class Cloud:
     def calls(self, operation: str) -> list[dict]:
         """The parameters of every call of an operation, failed or not, each attempt for itself."""
         return [_parameters(body) for called, body in self._calls if called == operation]
+
+    def asked(self, operation: str) -> list[dict]:
+        """The arguments of every call of an operation as the code gave them: one for all attempts."""
+        return [arguments for called, arguments in self.requests if called == operation]
+
+    def check(self, operation: Any, arguments: dict) -> None:
+        """Note a call that is about to be made, and what AWS would refuse in it."""
+        self.requests.append((operation.name, copy.deepcopy(arguments)))
+        self.refused += violations(operation, arguments)
 
     # What goes wrong: for the next `times` calls of an operation (None: all of them) with parameters that fit `when`.
 
@@ -137,6 +151,10 @@ class Cloud:
             return 200, {}, json.dumps({"UnprocessedItems": parameters["RequestItems"]})
 
         self._go_wrong("BatchWriteItem", Fault(nothing_done), **limits)
+
+    def accept(self, operation: str, status: int = 200, **limits: Any) -> None:
+        """An operation of a service that is not in moto here answers that all is well, and does nothing."""
+        self._go_wrong(operation, Fault(lambda _: (status, {}, "")), **limits)
 
     def recover(self) -> None:
         """Nothing goes wrong any more."""
@@ -199,6 +217,7 @@ class Cloud:
         """Empty everything, as if the stack were new: for tests that draw thousands of examples."""
         self.recover()
         self.starts.clear()
+        self.requests.clear()
         self._calls.clear()
         for table in self._backend("dynamodb").tables.values():
             table.items.clear()
@@ -227,7 +246,13 @@ def _answer(event_name: str, request: Any, **_: Any) -> AWSResponse | None:
     return _current.answer(event_name.rsplit(".", 1)[-1], request) if _current else None
 
 
+def _check(params: dict, model: Any, **_: Any) -> None:
+    if _current:
+        _current.check(model, params)
+
+
 BUILTIN_HANDLERS.append(("before-send", _answer))
+BUILTIN_HANDLERS.append(("before-parameter-build", _check))
 
 
 @contextmanager
@@ -254,6 +279,7 @@ def cloud_of_the_stack() -> Iterator[Cloud]:
             )
             _current.forget()
             yield _current
+            assert not _current.refused, "AWS would have refused this"
         finally:
             _current = None
 

@@ -4,8 +4,9 @@ import json
 import os
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from scheduler.clients import client
-from scheduler.failures import EXCERPT_CHARACTERS
+from scheduler.failures import EXCERPT_CHARACTERS, Failures, is_transient
 from scheduler.limits import MESSAGE_BYTES
 
 from tests.conftest import OWN_FAILURE_TOPIC, at, event, take
@@ -50,7 +51,15 @@ def test_a_topic_that_the_stack_may_not_publish_to_is_passed_over(cloud):
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("Throttled", 429), ("Throttling", 400), ("KMSThrottling", 400), ("InternalError", 500), ("Unavailable", 503)],
+    [
+        ("Throttled", 429),
+        ("TooManyRequests", 429),
+        ("Throttling", 400),
+        ("KMSThrottling", 400),
+        ("InvalidSecurity", 403),
+        ("InternalError", 500),
+        ("Unavailable", 503),
+    ],
 )
 def test_throttling_and_faults_are_raised_so_that_the_message_is_retried(cloud, code, status):
     """A transient failure is no reason to report to another topic."""
@@ -61,6 +70,29 @@ def test_throttling_and_faults_are_raised_so_that_the_message_is_retried(cloud, 
     cloud.recover()
     assert take(REFUSED, at("10:00")) == "Refused"
     assert len(cloud.reports(OWN_FAILURE_TOPIC)) == 1
+
+
+@pytest.mark.parametrize(("code", "status"), [("Odd", 428), ("Odd", 430), ("Odd", 499), ("InvalidParameter", 400)])
+def test_other_refusals_are_final(cloud, code, status):
+    """The stack's topic gets the report."""
+    cloud.fail("Publish", code, status=status, when=lambda call: call["TopicArn"] == OWN_FAILURE_TOPIC)
+    assert take(REFUSED, at("10:00")) == "Refused"
+    assert len(cloud.reports()) == 1 and not cloud.reports(OWN_FAILURE_TOPIC)
+
+
+def test_an_error_without_a_status_may_pass():
+    """botocore makes some errors itself."""
+    assert is_transient(ClientError({"Error": {"Code": "Odd"}}, "Publish"))
+    assert is_transient(ClientError({"Error": {"Code": "Odd"}, "ResponseMetadata": {}}, "Publish"))
+
+
+def test_no_answer_from_sns_is_raised_so_that_the_message_is_retried(cloud):
+    """A timeout says nothing of the topic: no other topic, and no queue, gets the report."""
+    cloud.lose_answer("Publish")
+    with pytest.raises(BotoCoreError):
+        take(REFUSED, at("10:00"))
+    assert {call["TopicArn"] for call in cloud.calls("Publish")} == {OWN_FAILURE_TOPIC}
+    assert not cloud.undelivered()
 
 
 def test_if_even_the_queue_fails_the_message_is_retried(cloud):
@@ -99,3 +131,23 @@ def test_the_largest_message_that_fits_is_reported_whole(cloud):
     message = event(payload="x" * (MESSAGE_BYTES - 1000), dtae=1)
     take(message, at("10:00"))
     assert cloud.reports()[0]["event"] == message
+
+
+def test_a_report_of_exactly_256_kib_is_whole_and_a_byte_more_is_not(cloud):
+    """SNS takes 262,144 bytes."""
+    failures = Failures(client, os.environ["FAILURE_TOPIC_ARN"], os.environ["UNDELIVERED_URL"])
+    envelope = len(json.dumps({"error": "e", "id": "i", "event": ""}, separators=(",", ":")))
+    for size in (262_144, 262_145):
+        failures.report("e", "i", "x" * (size - envelope), None)
+    whole, cut = (call["Message"] for call in cloud.calls("Publish"))
+    assert len(whole) == 262_144 and "truncated" not in whole
+    assert json.loads(cut) == {"error": "e", "id": "i", "event": "x" * 20 * 1024, "truncated": True}
+
+
+def test_of_a_text_that_is_too_large_the_report_has_the_beginning_as_it_was(cloud):
+    """20,480 characters: without quotation marks of JSON around them. An object is shown as its JSON."""
+    take("a" * MESSAGE_BYTES, at("10:00"))
+    take({"b": "b" * (MESSAGE_BYTES - 20)}, at("10:00"))
+    text, json_object = (report["event"] for report in cloud.reports())
+    assert text == "a" * 20_480
+    assert json_object.startswith('{"b":"bbb') and len(json_object) == 20_480

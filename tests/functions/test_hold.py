@@ -45,6 +45,41 @@ def test_it_refuses_more_than_a_fraction(monkeypatch):
         hold.handler(due_in(4), None)
 
 
+class Clock:
+    """A clock that only sleep moves; `lags` is the part of each sleep that passes."""
+
+    def __init__(self, lags: float = 1.0):
+        self.now, self.slept, self._lags = 1_000.0, [], lags
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds * self._lags
+
+
+@pytest.mark.parametrize(
+    ("due_ms", "slept"),
+    [(1_000_000, []), (999_999, []), (1_000_250, [0.25]), (1_003_000, [3.0])],
+    ids=["due now", "past", "a quarter", "three seconds"],
+)
+def test_it_sleeps_until_the_event_is_due_and_no_longer(monkeypatch, due_ms, slept):
+    """By a clock that stands at 1,000 s: not at all for what is due, and at most three seconds."""
+    clock = Clock()
+    monkeypatch.setattr(hold, "time", clock)
+    hold.handler({"due_ms": due_ms}, None)
+    assert clock.slept == slept
+
+
+def test_it_sleeps_again_if_the_clock_lags_behind(monkeypatch):
+    """Half of each sleep passes: it sleeps for the rest until none is left."""
+    clock = Clock(lags=0.5)
+    monkeypatch.setattr(hold, "time", clock)
+    hold.handler({"due_ms": 1_001_000}, None)
+    assert clock.slept[:3] == [1.0, 0.5, 0.25] and clock.now == 1_001.0
+
+
 def test_it_imports_little():
     """It has half a second to start: neither the AWS SDK nor pydantic is in its way."""
     code = "import scheduler.hold, sys; print(*(name.split('.')[0] for name in sys.modules))"

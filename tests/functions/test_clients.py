@@ -1,0 +1,38 @@
+"""The AWS clients: how long a call may take, how often it is made, and who says so."""
+
+import pytest
+from botocore.exceptions import ClientError
+from scheduler.clients import client
+
+from tests.conftest import TARGET
+
+
+def test_a_call_ends_within_15_seconds():
+    """3 attempts of 1 + 3 seconds, and between them less than 3 seconds of backoff: Ingest has 30."""
+    config = client("sns").meta.config
+    assert (config.connect_timeout, config.read_timeout) == (1, 3)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 3}
+
+
+@pytest.mark.parametrize(("faults", "succeeds"), [(2, True), (3, False)])
+def test_a_call_is_made_three_times(cloud, faults, succeeds):
+    """Two faults are not noticed, a third is raised."""
+    cloud.fail("Publish", "InternalError", status=500, times=faults)
+    if succeeds:
+        client("sns").publish(TopicArn=TARGET + "-failed", Message="hello")
+    else:
+        with pytest.raises(ClientError):
+            client("sns").publish(TopicArn=TARGET + "-failed", Message="hello")
+    assert len(cloud.calls("Publish")) == 3
+
+
+def test_a_call_names_punctual_and_nothing_else():
+    """botocore's own user agent is put together anew for each request."""
+    assert client("sns").meta.config.user_agent == "Punctual"
+
+
+def test_threads_share_the_connections_of_one_client():
+    """As many as are asked for: Ingest processes a batch of ten side by side."""
+    assert client("sns").meta.config.max_pool_connections == 10
+    assert client("sns", 32).meta.config.max_pool_connections == 32
+    assert client("sns") is client("sns") is not client("sns", 32)
