@@ -225,6 +225,8 @@ def _due_later(run: Run) -> list[Outcome]:
 
 def _results(run: Run) -> Table:
     table = Table("event", "due (UTC)", "ms late: SNS", "SQS", "outcome", box=None, pad_edge=False)
+    for column in table.columns[:4]:
+        column.no_wrap = True
     for column in table.columns[2:4]:
         column.justify = "right"
     for outcome in run.outcomes:

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,12 +81,10 @@ class Simulated:
                 timer.start()
 
     def _deliver(self, payload: str, event: Event, text: str) -> None:
-        arguments = json.loads(event.input)["publish"]
-        if change := self.changes.get(payload):
-            arguments = change(arguments)
+        arguments, change = json.loads(event.input)["publish"], self.changes.get(payload, dict)
         for _ in range(self.copies.get(payload, 1)):
             try:
-                self._sns.publish(**arguments)
+                self._sns.publish(**change(arguments))
             except self._sns.exceptions.NotFoundException as error:
                 message = json.loads(text)
                 self._report(message["failure_topic"], f"not delivered: {error}", event.id, message)
@@ -213,7 +212,7 @@ def test_an_event_that_does_not_end_as_it_should_is_named(punctual, simulated, e
     simulated.copies = {"to a FIFO topic": 2}
     simulated.deaf_to_cancel_of = "canceled while parked"
     simulated.changes = {
-        "to a FIFO topic": WithAnotherDeduplicationId,
+        "to a FIFO topic": lambda arguments: {**arguments, "MessageDeduplicationId": str(uuid.uuid4())},
         "after a delay": lambda arguments: with_date(arguments, "2026-12-24T18:00:00Z"),
         "local time of a zone": lambda arguments: without(arguments, "scheduler-id"),
         "with an id": lambda arguments: without(arguments, "scheduler-date"),
@@ -236,19 +235,6 @@ def without(arguments: dict, attribute: str) -> dict:
 def with_date(arguments: dict, date: str) -> dict:
     attribute = {"scheduler-date": {"DataType": "String", "StringValue": date}}
     return {**arguments, "MessageAttributes": arguments["MessageAttributes"] | attribute}
-
-
-class WithAnotherDeduplicationId(dict):
-    """Arguments of which each use has another deduplication id."""
-
-    def __init__(self, arguments: dict) -> None:
-        super().__init__(arguments)
-
-    def keys(self):
-        return super().keys()
-
-    def __getitem__(self, name: str) -> Any:
-        return str(time.monotonic_ns()) if name == "MessageDeduplicationId" else super().__getitem__(name)
 
 
 @pytest.mark.slow
