@@ -3,6 +3,8 @@
 import json
 import os
 import threading
+from concurrent.futures import wait
+from concurrent.futures._base import DoneAndNotDoneFutures
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -30,6 +32,10 @@ def handle(*records: dict) -> list[str]:
     """The SQS message ids of the records that have to be retried."""
     answer = ingest.handler({"Records": list(records)}, LambdaContext())
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+def batch(now: datetime, size: int = 10) -> list[dict]:
+    return [record(event(now + SOON, id=f"order-{number}"), now) for number in range(size)]
 
 
 def named(name: str):
@@ -148,8 +154,18 @@ def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud):
     cloud.fail("StartExecution", "InvalidExecutionInput")
     assert take(event(at("10:00"), id="order"), at("09:59:55")) == "Refused"
     (report,) = cloud.reports()
-    assert report["error"].startswith("Step Functions does not accept this event: InvalidExecutionInput")
-    assert (report["id"], report["event"]["payload"]) == ("order", "order-4711")
+    assert report["error"] == (
+        "Step Functions does not accept this event: InvalidExecutionInput: InvalidExecutionInput by the test "
+        "(an earlier event with this id, which it had replaced, is not delivered either)"
+    )
+    assert (report["id"], report["event"]) == ("order", event(at("10:00"), id="order"))
+
+
+def test_of_an_unnamed_event_that_is_refused_permanently_no_earlier_one_is_mentioned(cloud):
+    """It has replaced nothing."""
+    cloud.fail("StartExecution", "InvalidExecutionInput")
+    take(event(at("10:00")), at("09:59:55"))
+    assert cloud.reports()[0]["error"].endswith("InvalidExecutionInput by the test")
 
 
 def test_text_that_was_sent_to_the_queue_itself_is_taken_as_the_message(cloud):
@@ -167,10 +183,6 @@ def test_anything_in_the_queue_is_reported(cloud, body):
 
 
 # --- Batches, and what AWS does to them ---
-
-
-def batch(now: datetime, size: int = 10) -> list[dict]:
-    return [record(event(now + SOON, id=f"order-{number}"), now) for number in range(size)]
 
 
 def test_an_invalid_message_among_nine_valid_ones_is_reported_alone(cloud):
@@ -228,7 +240,8 @@ def test_a_long_fault_leaves_the_message_to_be_retried_and_loses_nothing(cloud, 
     assert handle(waiting) == [waiting["messageId"]]
     cloud.recover()
     assert handle(waiting) == []
-    assert len(cloud.starts) + len(cloud.parked()) + len(cloud.reports()) + ("cancel" in waiting["body"]) == 1
+    canceled = [item for item in cloud.register().values() if not cloud.parked()]
+    assert len(cloud.starts) + len(cloud.parked()) + len(cloud.reports()) + len(canceled) == 1
 
 
 @pytest.mark.parametrize("operation", ["PutItem", "UpdateItem"])
@@ -259,23 +272,153 @@ def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
 # --- Retries ---
 
 
-@pytest.mark.parametrize(
-    ("receives", "delay"), [(1, 2), (2, 4), (3, 8), (9, 512), (999, ingest.MAX_RETRY_DELAY_SECONDS)]
-)
+@pytest.mark.parametrize(("receives", "delay"), [(1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (11, 600), (999, 600)])
 def test_a_failed_message_is_retried_after_2_4_8_and_at_most_600_seconds(cloud, receives, delay):
     """Not after the queue's three minutes: a failed call must not make an event minutes late."""
     cloud.fail("StartExecution")
     handle(record(event(datetime.now(UTC) + SOON), receives=receives))
-    (call,) = cloud.calls("ChangeMessageVisibility")
-    assert (call["QueueUrl"], call["VisibilityTimeout"]) == (os.environ["INPUT_QUEUE_URL"], delay)
+    assert cloud.asked("ChangeMessageVisibility") == [
+        {
+            "QueueUrl": os.environ["INPUT_QUEUE_URL"],
+            "ReceiptHandle": "a-receipt-handle",
+            "VisibilityTimeout": delay,
+        }
+    ]
 
 
-def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud):
-    """After the queue's own visibility timeout."""
+@pytest.mark.parametrize("fault", ["fail", "lose_answer"])
+def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud, fault):
+    """After the queue's own visibility timeout; whether SQS refuses or does not answer."""
     cloud.fail("StartExecution")
-    cloud.fail("ChangeMessageVisibility")
+    getattr(cloud, fault)("ChangeMessageVisibility")
     failed = record(event(datetime.now(UTC) + SOON))
     assert handle(failed) == [failed["messageId"]]
+
+
+def test_a_message_is_retried_if_a_call_gets_no_answer(cloud):
+    """A timeout is no ClientError: that message is retried soon, the other nine are done."""
+    records = batch(datetime.now(UTC))
+    cloud.lose_answer("StartExecution", when=named("order-4"))
+    assert handle(*records) == [records[4]["messageId"]]
+    assert {start.input["id"] for start in cloud.starts} == {f"order-{number}" for number in range(10)}
+    assert len(cloud.calls("ChangeMessageVisibility")) == 1
+
+
+# --- Time ---
+
+
+class Waits:
+    """In place of `wait`: how long the handler would wait for a batch, and for the messages that are made visible. The
+    first `unfinished` waits end with nothing done."""
+
+    def __init__(self, unfinished: int = 0):
+        self.seconds, self._unfinished = [], unfinished
+
+    def __call__(self, acts, timeout):
+        self.seconds.append(timeout)
+        done, pending = wait(acts, timeout=10)
+        if len(self.seconds) <= self._unfinished:
+            return DoneAndNotDoneFutures(set(), done | pending)
+        return DoneAndNotDoneFutures(done, pending)
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"), [(30, [25, 28]), (12.5, [7.5, 10.5]), (5, [0, 3]), (3, [0, 1]), (1, [0, 0])]
+)
+def test_the_handler_answers_5_seconds_before_its_time_is_up(cloud, monkeypatch, left, seconds):
+    """3 of them to make the messages that are not done visible again; never a negative time."""
+    waits = Waits(unfinished=1)
+    monkeypatch.setattr(ingest, "wait", waits)
+    waiting = record(event(datetime.now(UTC) + SOON))
+    answer = ingest.handler({"Records": [waiting]}, LambdaContext(seconds_left=left))
+    assert waits.seconds == pytest.approx(seconds)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": waiting["messageId"]}]}
+    assert len(cloud.calls("ChangeMessageVisibility")) == 1
+
+
+def test_a_batch_that_is_done_waits_for_nothing_else(cloud, monkeypatch):
+    """No message is made visible again."""
+    waits = Waits()
+    monkeypatch.setattr(ingest, "wait", waits)
+    assert handle(*batch(datetime.now(UTC))) == []
+    assert len(waits.seconds) == 1 and not cloud.calls("ChangeMessageVisibility")
+
+
+def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
+    """Each start waits for nine others: with fewer threads none would end."""
+    together = threading.Barrier(10)
+
+    class Meeting(ingest.DeliverWorkflow):
+        def start(self, name, input):
+            together.wait(5)
+            super().start(name, input)
+
+    meeting = Meeting(client("stepfunctions"), os.environ["DELIVER_ARN"])
+    monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=meeting))
+    assert handle(*batch(datetime.now(UTC))) == []
+
+
+# --- What it counts ---
+
+
+def test_each_message_is_counted_by_what_became_of_it(cloud, capsys):
+    """In the namespace and under the service that the alarms watch."""
+    now = datetime.now(UTC)
+    cloud.fail("StartExecution", when=named("failing"))
+    take(event(now + LATER, id="old"), now, now)
+    handle(
+        record(event(now + SOON)),
+        record(event(now + SOON)),
+        record(event(now + LATER)),
+        record({"cancel": "x"}),
+        record("refused"),
+        record(event(now + SOON, id="failing")),
+        record({"cancel": "old"}, now - LATER),
+    )
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "CloudWatchMetrics" in line]
+    metric = json.loads(line)
+    counts = {"Started": 2, "Parked": 1, "Canceled": 1, "Refused": 1, "Failed": 1, "Superseded": 1}
+    assert {name: sum(metric[name]) for name in counts} == counts
+    [directive] = metric["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"], metric["service"]) == (
+        "Punctual",
+        [["service"]],
+        "punctual",
+    )
+    assert {(each["Name"], each["Unit"]) for each in directive["Metrics"]} == {(name, "Count") for name in counts}
+
+
+# --- What it is configured with ---
+
+
+def test_the_environment_says_what_is_accepted_and_where_everything_is(monkeypatch):
+    """Patterns may have spaces around them; a user is required if the parameter is true."""
+    monkeypatch.setenv("TARGET_TOPIC_ARNS", "arn:one, arn:two ,arn:three")
+    monkeypatch.setenv("HORIZON_SECONDS", "9")
+    for value, is_required in (("true", True), ("false", False)):
+        monkeypatch.setenv("ENFORCE_USER", value)
+        made = ingest._from_environment()
+        assert made.rules.user_required is is_required
+    assert made.rules.allowed_topics == ("arn:one", "arn:two", "arn:three")
+    assert made.rules.input_topic == os.environ["INPUT_TOPIC_ARN"]
+    assert made.horizon == timedelta(seconds=9)
+
+
+def test_a_message_without_an_envelope_is_dated_by_its_queue():
+    """SentTimestamp is in milliseconds; the order of publication has the same time twice, then the id."""
+    direct = record("", at("09:00"), sent_at=at("10:00:00.250")) | {"body": "text", "messageId": "sqs-1"}
+    notification = ingest.read(direct)
+    assert (notification.text, notification.message_id) == ("text", "sqs-1")
+    assert notification.accepted_at == at("10:00:00.250") and notification.accepted_at.tzinfo is UTC
+    seconds = f"{at('10:00:00.250').timestamp():.6f}"
+    assert notification.publication_order == f"0{seconds} 0{seconds} sqs-1"
+
+
+def test_the_order_of_publication_sorts_as_times_do_at_any_time():
+    """As text: also before 2001, when the seconds since 1970 had nine digits."""
+    times = [at("00:00", "1999-12-31"), at("09:00"), at("10:00"), at("10:00:00.001"), at("00:00", "2286-12-31")]
+    orders = [ingest.read(record("", time, sent_at=at("10:00"))).publication_order for time in times]
+    assert orders == sorted(orders) and len({len(order.split()[0]) for order in orders}) == 1
 
 
 def test_a_slow_call_fails_its_message_alone(cloud, monkeypatch):
