@@ -67,6 +67,8 @@ def test_an_idle_sweep_costs_one_query_a_lane_and_no_write(cloud):
     cloud._calls.clear()
     assert sweep(at("10:00")).started == 0
     assert len(cloud.calls("Query")) == len(cloud._calls) == lanes.LANES
+    for query in cloud.asked("Query"):
+        assert (query["Limit"], query["ProjectionExpression"], "ConsistentRead" in query) == (101, "sort_key", False)
 
 
 def test_every_lane_is_swept(cloud):
@@ -497,8 +499,9 @@ def test_a_helper_calls_no_helpers(cloud, monkeypatch):
     assert not called
 
 
-def test_a_sweep_with_little_to_do_calls_no_helpers(cloud):
-    """A helper costs an invocation and sixteen reads."""
+def test_a_sweep_with_little_to_do_calls_no_helpers(cloud, monkeypatch):
+    """A helper costs an invocation and sixteen reads. Each batch is counted before the next begins."""
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
     park(64)
     called = []
     sweep(at("10:00"), call_helpers=called.append)

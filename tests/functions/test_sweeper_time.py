@@ -1,0 +1,376 @@
+"""The Sweeper's time: what it leaves when little is left, and how it gets help in a burst."""
+
+import json
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from scheduler import lanes, parking, sweeper
+from scheduler.clients import client
+from scheduler.deadline import Deadline
+from scheduler.lanes import sort_key
+from scheduler.parking import ParkedEvent
+
+from tests.conftest import TEMPLATE, LambdaContext, at, event, sweep, take
+
+MARGIN = 8.0  # Seconds: what is in flight then ends well.
+
+
+@pytest.fixture
+def one_lane(monkeypatch):
+    """All events in one lane."""
+    monkeypatch.setattr(lanes, "LANES", 1)
+
+
+def park(count: int, **fields) -> None:
+    """Events that are due at 10:00."""
+    for number in range(count):
+        take(event(at("10:00"), **fields), at("09:00"), message_id=f"order-{number:03}")
+
+
+def time_ends_after(cloud, starts: int):
+    """30 seconds are left until so many executions are started; then a little less than the margin."""
+    return lambda: 30.0 if len(cloud.starts) < starts else MARGIN - 0.001
+
+
+# --- Where the time ends ---
+
+
+@pytest.mark.parametrize(("left", "started"), [(MARGIN, 3), (MARGIN - 0.001, 0)])
+def test_nothing_is_started_in_the_last_8_seconds(cloud, one_lane, left, started):
+    """With exactly 8 seconds left a sweep goes on."""
+    park(3)
+    assert sweep(at("10:00"), after_the_query(left)).started == started
+    assert len(cloud.parked()) == 3 - started
+
+
+def after_the_query(left: float):
+    """30 seconds for the first look, and then so many."""
+    looks = iter([30.0])
+    return lambda: next(looks, left)
+
+
+def test_the_time_ends_in_the_middle_of_a_batch(cloud, one_lane):
+    """Ten events in a batch, time for four: these four are started and deleted, six stay for the next sweep."""
+    park(10)
+    result = sweep(at("10:00"), time_ends_after(cloud, 4), threads=ThreadPoolExecutor(1))
+    assert (result.started, result.failed) == (4, 0)
+    assert [item["execution"] for item in cloud.parked()] == [f"order-{number:03}" for number in range(4, 10)]
+    assert not cloud.leases()
+    assert sweep(at("10:00:10")).started == 6
+
+
+def test_the_time_ends_in_the_middle_of_a_lane(cloud, one_lane, monkeypatch):
+    """Three batches, time for one: the others are not even handed to a thread."""
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
+    park(30)
+    handed = []
+    monkeypatch.setattr(sweeper.Sweeper, "_start_and_delete", counting(handed))
+    result = sweep(at("10:00"), time_ends_after(cloud, 10))
+    assert result.started == 10 and len(cloud.parked()) == 20 and not cloud.leases()
+    assert handed == [10, 10]  # The second was handed over while the first ran, and starts nothing.
+
+
+def counting(handed: list):
+    """`_start_and_delete`, which also notes the size of each batch."""
+    original = sweeper.Sweeper._start_and_delete
+
+    def start_and_delete(self, events, deadline):
+        handed.append(len(events))
+        return original(self, events, deadline)
+
+    return start_and_delete
+
+
+def test_the_time_ends_in_the_middle_of_a_page(cloud, one_lane, monkeypatch):
+    """Twelve events of 200 KB are three pages; time for none of them but the first event: the last is not read."""
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
+    monkeypatch.setattr(sweeper, "BATCH_SIZE", 1)
+    park(12, payload="x" * 200_000)
+    cloud._calls.clear()
+    result = sweep(at("10:00"), time_ends_after(cloud, 1))
+    assert result.started == 1 and len(cloud.parked()) == 11
+    pages = [query for query in cloud.calls("Query") if query.get("ConsistentRead")]
+    assert len(pages) == 1
+
+
+def test_the_time_ends_between_two_lanes(cloud, monkeypatch):
+    """The lanes that are left are not touched: no lease, no query of their events."""
+    monkeypatch.setattr(lanes, "LANES", 4)
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
+    park(12)
+    lane_sizes = {lane: sum(item["lane"] == lane for item in cloud.parked()) for lane in lanes.lanes()}
+    assert all(lane_sizes.values())
+    result = sweep(at("10:00"), time_ends_after(cloud, 1))
+    assert result.started == 1 and not cloud.leases()
+    taken = {call["Key"]["lane"]["S"] for call in cloud.asked("UpdateItem")}
+    assert len(taken) <= 2
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(30, 22), (8.5, 0.5), (5, 0)])
+def test_queries_are_waited_for_until_8_seconds_are_left(cloud, monkeypatch, left, seconds):
+    """Never a negative time."""
+    waits = []
+    original = sweeper.as_completed
+
+    def as_completed(queries, timeout):
+        waits.append(timeout)
+        return original(queries, 10)
+
+    monkeypatch.setattr(sweeper, "as_completed", as_completed)
+    sweep(at("10:00"), lambda: left)
+    assert waits == [pytest.approx(seconds)]
+
+
+# The first has nothing to count.
+@pytest.mark.filterwarnings("ignore:No application metrics")
+def test_the_handler_gives_a_sweep_the_time_that_lambda_has(cloud):
+    """In seconds, from the context: with 7.9 seconds nothing is started, with 30 all is."""
+    take(event("2020-01-01T00:00:00Z"), at("00:00", "2019-12-31"))
+    assert sweeper.handler({}, LambdaContext(seconds_left=7.9))["started"] == 0
+    assert sweeper.handler({}, LambdaContext(seconds_left=30))["started"] == 1
+
+
+@pytest.mark.parametrize(("left", "pauses"), [(0.1, 1), (0.0999, 0)])
+def test_a_pause_is_made_only_if_it_ends_in_time(cloud, monkeypatch, left, pauses):
+    """The first pause is 0.1 s at most."""
+    slept = []
+    monkeypatch.setattr(parking.time, "sleep", slept.append)
+    monkeypatch.setattr(parking.random, "random", lambda: 1.0)
+    park(1)
+    cloud.leave_unprocessed()
+    events = [ParkedEvent("lane-00", "key", "order", "{}")]
+    with pytest.raises(parking.DeletesUnprocessed, match="1 of 1 events"):
+        looks = iter([left])
+        sweeper.sweeper.parking.delete(events, Deadline(at("10:00"), lambda: next(looks, 0.0)))
+    assert len(slept) == pauses
+
+
+# --- Leases ---
+
+
+def test_a_lane_is_leased_while_its_events_are_started(cloud, one_lane):
+    """By this sweep, until 5 seconds after the invocation that takes it; afterward it is free."""
+    park(3)
+    seen = []
+
+    class Watching(sweeper.DeliverWorkflow):
+        def start(self, name, input):
+            seen.extend(cloud.leases())
+            super().start(name, input)
+
+    watching = Watching(client("stepfunctions"), os.environ["DELIVER_ARN"])
+    sweep(at("10:00"), workflow=watching)
+    assert len(seen) == 3 and len({lease["holder"] for lease in seen}) == 1
+    assert {lease["lane"] for lease in seen} == {"lease-of-lane-00"}
+    assert {float(lease["expires_at"]) for lease in seen} == {at("10:00:35").timestamp()}
+    assert not cloud.leases()
+
+
+def test_two_sweeps_have_two_names_on_their_leases(cloud, one_lane):
+    """Lambda may run one asynchronous invocation twice: the request id would be the same."""
+    context = LambdaContext()
+    for _ in range(2):
+        take(event("2020-01-01T00:00:00Z"), at("00:00", "2019-12-31"))
+        sweeper.handler({}, context)
+    holders = [call["ExpressionAttributeValues"][":holder"]["S"] for call in cloud.asked("UpdateItem")]
+    assert len(holders) == 2 and len({*holders, context.aws_request_id}) == 3
+
+
+# --- Helpers ---
+
+
+class Lanes(parking.Parking):
+    """A table of so many events in each lane, that costs nothing."""
+
+    def __init__(self, per_lane: int):
+        super().__init__(None, "")
+        self._key, self._per_lane = sort_key(at("10:00"), "r"), per_lane
+
+    def first_keys(self, lane, before, limit):
+        return [self._key] * min(self._per_lane, limit)
+
+    def due_before(self, lane, before):
+        return (ParkedEvent(lane, self._key, "order", "{}") for _ in range(self._per_lane))
+
+    def acquire(self, *_):
+        return True
+
+    def delete(self, *_):
+        pass
+
+    release = delete
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Threads that have done everything as soon as they are given it."""
+
+    def submit(self, act, *arguments):
+        future = Future()
+        future.set_result(act(*arguments))
+        return future
+
+
+class NoWorkflow(sweeper.DeliverWorkflow):
+    def __init__(self):
+        super().__init__(None, "")
+
+    def start(self, name, input):
+        pass
+
+
+def burst(per_lane: int, called, **changes):
+    """A sweep of 16 lanes with so many events each, in which a batch has ended before the next begins."""
+    return sweep(
+        at("10:00"),
+        parking=Lanes(per_lane),
+        workflow=NoWorkflow(),
+        threads=AtOnce(),
+        call_helpers=called.append,
+        **changes,
+    )
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """Each batch is counted before the next is begun."""
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
+
+
+@pytest.mark.parametrize(("events", "helpers"), [(62, []), (100, [5]), (200, [10]), (1020, [15])])
+def test_a_thousand_starts_call_one_helper_for_each_lane_left(one_at_a_time, events, helpers):
+    """Once. 16 lanes of 62 events are 992 starts: no helper. With 200 in a lane, the 1,000th is noticed in lane 6."""
+    called = []
+    assert burst(events, called).started == 16 * events
+    assert called == helpers
+
+
+@pytest.mark.parametrize(("events", "helpers"), [(1000, []), (1010, [0])])
+def test_the_thousandth_start_is_the_one_that_counts(one_at_a_time, one_lane, events, helpers):
+    """When it is done; of 1,000 in one lane the last ten are not done before the lane is."""
+    called = []
+    burst(events, called)
+    assert called == helpers
+
+
+def test_a_helper_of_a_burst_calls_none(one_at_a_time):
+    """Else their number would grow without bound, and the bill with it."""
+    called = []
+    assert burst(1010, called, is_helper=True).started == 16 * 1010
+    assert called == []
+
+
+def test_helpers_are_invoked_asynchronously_and_told_that_they_are_helpers(cloud, monkeypatch):
+    """This function itself, without waiting for it, with the payload that keeps it from calling others."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "punctual-Sweeper")
+    cloud.accept("Invoke", 202)
+    sweeper._call_helpers(3)
+    calls = cloud.asked("Invoke")
+    assert len(calls) == 3
+    for call in calls:
+        assert (call["FunctionName"], call["InvocationType"]) == ("punctual-Sweeper", "Event")
+        assert json.loads(call["Payload"]) == {"helper": True}
+
+
+@pytest.mark.parametrize("fault", ["fail", "lose_answer"])
+def test_a_helper_that_cannot_be_called_ends_nothing(cloud, monkeypatch, fault):
+    """Throttled, or no answer: the sweep goes on, and calls no more of them."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "punctual-Sweeper")
+    cloud.accept("Invoke", 202, times=1)
+    getattr(cloud, fault)("Invoke")
+    sweeper._call_helpers(3)
+    assert len(cloud.asked("Invoke")) == 2
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics")
+@pytest.mark.parametrize(
+    ("payload", "is_helper"), [({"helper": True}, True), ({}, False), ({"helper": False}, False), ([], False)], ids=str
+)
+def test_the_handler_knows_a_helper_by_its_payload(monkeypatch, payload, is_helper):
+    """By what `_call_helpers` sends, and nothing else."""
+    asked = []
+
+    class Asked:
+        def sweep(self, now, holder, deadline, *, is_helper):
+            asked.append(is_helper)
+            return sweeper.SweepResult()
+
+    monkeypatch.setattr(sweeper, "sweeper", Asked())
+    sweeper.handler(payload, LambdaContext())
+    assert asked == [is_helper]
+
+
+# --- What it counts ---
+
+
+@pytest.mark.parametrize(
+    ("result", "counted"),
+    [
+        (
+            sweeper.SweepResult(started=7, retried=2, failed=1, overdue_seconds=3.5),
+            {
+                "SweepStarts": ("Count", 7),
+                "Retries": ("Count", 2),
+                "SweepFailures": ("Count", 1),
+                "Overdue": ("Seconds", 3.5),
+            },
+        ),
+        (sweeper.SweepResult(started=1), {"SweepStarts": ("Count", 1)}),
+        (sweeper.SweepResult(overdue_seconds=-1.0), {}),
+        (sweeper.SweepResult(), {}),
+    ],
+    ids=["all", "starts", "early", "nothing"],
+)
+def test_a_sweep_counts_what_it_did_and_logs_nothing_else(monkeypatch, capsys, result, counted):
+    """In the namespace and under the service that the alarms watch; what is zero is left out."""
+
+    class Done:
+        def sweep(self, *_, **__):
+            return result
+
+    monkeypatch.setattr(sweeper, "sweeper", Done())
+    assert sweeper.handler({}, LambdaContext())["started"] == result.started
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == bool(counted)
+    for line in lines:
+        [directive] = line["_aws"]["CloudWatchMetrics"]
+        assert (directive["Namespace"], line["service"]) == ("Punctual", "punctual")
+        assert {each["Name"]: (each["Unit"], line[each["Name"]][0]) for each in directive["Metrics"]} == counted
+
+
+@pytest.mark.parametrize(("started", "fails"), [(0, True), (1, False)])
+def test_the_handler_fails_if_nothing_was_started_and_something_failed(monkeypatch, started, fails):
+    """An alarm watches the function's errors; what failed beside others has an alarm of its own."""
+
+    class Done:
+        def sweep(self, *_, **__):
+            return sweeper.SweepResult(started=started, failed=2)
+
+    monkeypatch.setattr(sweeper, "sweeper", Done())
+    if fails:
+        with pytest.raises(RuntimeError, match="2 events or lanes failed"):
+            sweeper.handler({}, LambdaContext())
+    else:
+        assert sweeper.handler({}, LambdaContext())["failed"] == 2
+
+
+def test_the_overdue_time_is_that_of_the_earliest_event(cloud):
+    """Of several lanes, and never below zero."""
+    for clock in ("09:58", "09:59", "09:59:30"):
+        take(event(at(clock)), at("09:00"), message_id=clock.replace(":", "-"))
+    assert sweep(at("10:00")).overdue_seconds == 120
+    take(event(at("10:00:05")), at("09:00"))
+    assert sweep(at("10:00")).overdue_seconds == 0
+
+
+def test_the_environment_says_what_is_swept(monkeypatch):
+    """The horizon in seconds; 32 threads share the connections."""
+    monkeypatch.setenv("HORIZON_SECONDS", "9")
+    made = sweeper._from_environment()
+    assert made.horizon == timedelta(seconds=9)
+    assert made.threads._max_workers == 32
+    assert made.call_helpers is sweeper._call_helpers
+    assert made.parking._client.meta.config.max_pool_connections == 32
+    assert made.parking._table == TEMPLATE.environment("Sweeper")["PARKED_TABLE"]
+    assert made.workflow._client.meta.config.max_pool_connections == 32
