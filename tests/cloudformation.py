@@ -16,7 +16,7 @@ ACCOUNT, REGION = "123456789012", "eu-central-1"
 _NO_VALUE = object()
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # In C, if there is one: it is six times as fast.
     """YAML with CloudFormation's short tags, as their long forms."""
 
 

@@ -20,63 +20,6 @@ def minutes(*values: float | None, every: int = 1) -> list[list[float]]:
     return [[] if value is None or later else [value] for value in values for later in range(every)]
 
 
-# --- What is watched --------------------------------------------------------------------------------------------------
-
-# Alarm -> metric, and the resource that it is about ("" for the whole stack).
-WATCHES = {
-    # The two queues that hold what was not delivered and not reported.
-    "DeadLettersAlarm": ("ApproximateNumberOfMessagesVisible", "InputDeadLetters"),
-    "UndeliveredAlarm": ("ApproximateNumberOfMessagesVisible", "Undelivered"),
-    # From the input topic to the input queue, and in it.
-    "InputNotDeliveredAlarm": ("NumberOfNotificationsFailed", "InputTopic"),
-    "InputLostAlarm": ("NumberOfNotificationsFailedToRedriveToDlq", "InputTopic"),
-    "InputDelayAlarm": ("ApproximateAgeOfOldestMessage", "InputQueue"),
-    # What becomes of events.
-    "MessageFailuresAlarm": ("Failed", ""),
-    "RetriesAlarm": ("Retries", ""),
-    "OverdueAlarm": ("Overdue", ""),
-    "DeliverFailedAlarm": ("ExecutionsFailed", "Deliver"),
-    "DeliverTimedOutAlarm": ("ExecutionsTimedOut", "Deliver"),
-    # What does it.
-    "SweepFailedAlarm": ("ExecutionsFailed", "Sweep"),
-    "SweepTimedOutAlarm": ("ExecutionsTimedOut", "Sweep"),
-    "IngestFunctionErrorsAlarm": ("Errors", "Ingest"),
-    "IngestThrottlesAlarm": ("Throttles", "Ingest"),
-    "SweeperFunctionErrorsAlarm": ("Errors", "Sweeper"),
-    "SweeperThrottlesAlarm": ("Throttles", "Sweeper"),
-    "HoldFunctionErrorsAlarm": ("Errors", "Hold"),
-    "HoldThrottlesAlarm": ("Throttles", "Hold"),
-    "NoSweepAlarm": ("Invocations", "Sweeper"),
-    "ProbeMissingAlarm": ("Lateness", ""),
-    "ProbeLateAlarm": ("Lateness", ""),
-}
-
-
-@each_alarm
-def test_alarm_watches_a_metric_of_this_stack(name):
-    """An alarm's metric is one that AWS documents for a resource of this stack, or one that a function emits, by a
-    statistic that is meaningful for it."""
-    alarm = TEMPLATE.properties(name)
-    [dimension] = alarm["Dimensions"]
-    resource = watched(TEMPLATE, alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"])
-    assert (alarm["MetricName"], resource) == WATCHES[name]
-    [statistic] = [alarm[key] for key in ("Statistic", "ExtendedStatistic") if key in alarm]
-    assert statistic in statistics_of(alarm["Namespace"], alarm["MetricName"])
-
-
-def test_every_way_to_fail_has_an_alarm():
-    """Each state machine's failures and time-outs, each function's errors and throttles, each queue that has to stay
-    empty. Of the functions, the probe's is seen when its metric is missing."""
-    assert {*WATCHES} == {*ALARMS}
-    watched = {*WATCHES.values()}
-    for machine, metric in itertools.product(
-        TEMPLATE.deployed("AWS::Serverless::StateMachine"), ("ExecutionsFailed", "ExecutionsTimedOut")
-    ):
-        assert (metric, machine) in watched
-    for function, metric in itertools.product(TEMPLATE.deployed("AWS::Serverless::Function"), ("Errors", "Throttles")):
-        assert (metric, function) in watched or function == "ProbeFunction"
-
-
 # --- Which values turn it on ------------------------------------------------------------------------------------------
 
 # One is too much, at once, and only for the minute in which it was.
@@ -88,7 +31,7 @@ SERIES = {
     "InputNotDeliveredAlarm": [ANY],
     "InputLostAlarm": [ANY],
     "InputDelayAlarm": [
-        (minutes(10, 299, 300, 301, 300, None), [OK, OK, OK, ALARM, OK, OK]),
+        (minutes(10, 299, 300, 301, 300, 900, None), [OK, OK, OK, ALARM, OK, ALARM, OK]),
         ([[200, 200], [10, 301]], [OK, ALARM]),
     ],
     # A message that fails once or twice is not worth a call at night: in two periods of the longest pause between its
@@ -119,8 +62,8 @@ SERIES = {
         (minutes(1, 0, 0, 1, 0, 0), [OK] * 6),
         (minutes(1, 0, 0, 0, 1), [OK, OK, OK, ALARM, OK]),
     ],
-    # A value of 0 is an event on time.
-    "ProbeMissingAlarm": [(minutes(0, 0, 40, 0, 0), [OK] * 5)],
+    # A value of 0 is an event on time, and two in a minute are none too many.
+    "ProbeMissingAlarm": [(minutes(0, 0, 40, 0, 0), [OK] * 5), ([[0, 0]] * 5, [OK] * 5)],
     "ProbeLateAlarm": [
         (minutes(*[1000] * 6), [OK] * 6),
         (minutes(*[1001] * 4, 1000, *[1001] * 5, 12), [OK] * 9 + [ALARM, OK]),
@@ -176,6 +119,63 @@ def test_units():
         "Lateness": "Milliseconds",
     }
     assert {*OWN_GAUGES} == {"Overdue", "Lateness"}
+
+
+# --- What is watched --------------------------------------------------------------------------------------------------
+
+# Alarm -> metric, and the resource that it is about ("" for the whole stack).
+WATCHES = {
+    # The two queues that hold what was not delivered and not reported.
+    "DeadLettersAlarm": ("ApproximateNumberOfMessagesVisible", "InputDeadLetters"),
+    "UndeliveredAlarm": ("ApproximateNumberOfMessagesVisible", "Undelivered"),
+    # From the input topic to the input queue, and in it.
+    "InputNotDeliveredAlarm": ("NumberOfNotificationsFailed", "InputTopic"),
+    "InputLostAlarm": ("NumberOfNotificationsFailedToRedriveToDlq", "InputTopic"),
+    "InputDelayAlarm": ("ApproximateAgeOfOldestMessage", "InputQueue"),
+    # What becomes of events.
+    "MessageFailuresAlarm": ("Failed", ""),
+    "RetriesAlarm": ("Retries", ""),
+    "OverdueAlarm": ("Overdue", ""),
+    "DeliverFailedAlarm": ("ExecutionsFailed", "Deliver"),
+    "DeliverTimedOutAlarm": ("ExecutionsTimedOut", "Deliver"),
+    # What does it.
+    "SweepFailedAlarm": ("ExecutionsFailed", "Sweep"),
+    "SweepTimedOutAlarm": ("ExecutionsTimedOut", "Sweep"),
+    "IngestFunctionErrorsAlarm": ("Errors", "Ingest"),
+    "IngestThrottlesAlarm": ("Throttles", "Ingest"),
+    "SweeperFunctionErrorsAlarm": ("Errors", "Sweeper"),
+    "SweeperThrottlesAlarm": ("Throttles", "Sweeper"),
+    "HoldFunctionErrorsAlarm": ("Errors", "Hold"),
+    "HoldThrottlesAlarm": ("Throttles", "Hold"),
+    "NoSweepAlarm": ("Invocations", "Sweeper"),
+    "ProbeMissingAlarm": ("Lateness", ""),
+    "ProbeLateAlarm": ("Lateness", ""),
+}
+
+
+@each_alarm
+def test_alarm_watches_a_metric_of_this_stack(name):
+    """An alarm's metric is one that AWS documents for a resource of this stack, or one that a function emits, by a
+    statistic that is meaningful for it."""
+    alarm = TEMPLATE.properties(name)
+    [dimension] = alarm["Dimensions"]
+    resource = watched(TEMPLATE, alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"])
+    assert (alarm["MetricName"], resource) == WATCHES[name]
+    [statistic] = [alarm[key] for key in ("Statistic", "ExtendedStatistic") if key in alarm]
+    assert statistic in statistics_of(alarm["Namespace"], alarm["MetricName"])
+
+
+def test_every_way_to_fail_has_an_alarm():
+    """Each state machine's failures and time-outs, each function's errors and throttles, each queue that has to stay
+    empty. Of the functions, the probe's is seen when its metric is missing."""
+    assert {*WATCHES} == {*ALARMS}
+    watched = {*WATCHES.values()}
+    for machine, metric in itertools.product(
+        TEMPLATE.deployed("AWS::Serverless::StateMachine"), ("ExecutionsFailed", "ExecutionsTimedOut")
+    ):
+        assert (metric, machine) in watched
+    for function, metric in itertools.product(TEMPLATE.deployed("AWS::Serverless::Function"), ("Errors", "Throttles")):
+        assert (metric, function) in watched or function == "ProbeFunction"
 
 
 # --- Whom it tells ----------------------------------------------------------------------------------------------------
