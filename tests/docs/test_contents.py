@@ -13,6 +13,7 @@ from scheduler.event import Event, Refused, Rules, _CancelMessage, _EventMessage
 from scheduler.failures import Failures
 from scheduler.times import instant
 
+from punctual.cli import punctual
 from tests.cloudformation import ROOT, Template
 from tests.docs.reading import Cell, Table, document, documents
 
@@ -344,6 +345,11 @@ def _metrics(path: Path) -> set[str]:
             if isinstance(pair, ast.Tuple) and pair.elts and isinstance(pair.elts[0], ast.Constant)
         }
     return {word for word in words if isinstance(word, str)}
+
+
+def test_the_commands_are_those_of_punctual():
+    table = OPERATING.table("The command punctual", "command")
+    same(table, named_by(table), set(punctual.commands), "punctual/cli.py")
 
 
 def test_the_ends_of_an_execution_are_those_of_the_workflow():
