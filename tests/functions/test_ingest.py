@@ -54,10 +54,10 @@ def test_a_near_event_is_started_at_once(cloud):
 
 
 def test_a_far_event_is_parked_and_started_once_when_its_time_comes(cloud):
-    """09:55 parked, 09:59:51 nothing, 09:59:52 started once, and never again."""
+    """09:55 parked, 09:59:52 nothing, 09:59:53 started once, and never again."""
     assert take(event(at("10:00")), at("09:55")) == "Parked"
-    assert sweep(at("09:59:51")).started == 0
-    assert sweep(at("09:59:52")).started == 1
+    assert sweep(at("09:59:52")).started == 0
+    assert sweep(at("09:59:53")).started == 1
     assert sweep(at("09:59:57")).started == 0
     assert sweep(at("10:01")).started == 0
     assert len(cloud.starts) == 1 and not cloud.parked()

@@ -58,12 +58,12 @@ def test_a_look_at_a_lane_is_limited(cloud, table):
     assert table.first_keys("lane-00", at("11:00"), 3) == [parked(number).sort_key for number in range(3)]
 
 
-@pytest.mark.parametrize(("answers", "calls"), [(7, 8), (8, 8), (100, 8)])
-def test_deletes_are_tried_eight_times(cloud, table, pauses, answers, calls):
-    """Seven times unprocessed, then done; eight times, and it is given up."""
+@pytest.mark.parametrize(("answers", "calls"), [(11, 12), (12, 12), (100, 12)])
+def test_deletes_are_tried_twelve_times(cloud, table, pauses, answers, calls):
+    """Eleven times unprocessed, then done; twelve times, and it is given up."""
     put(table, parked(1), parked(2))
     cloud.leave_unprocessed(times=answers)
-    if answers < 8:
+    if answers < 12:
         table.delete([parked(1), parked(2)], deadline(at("10:00")))
         assert not cloud.parked()
     else:
@@ -97,9 +97,9 @@ def test_nothing_to_delete_is_no_call(cloud, table):
 @pytest.mark.parametrize(
     ("code", "calls"),
     [
-        ("ProvisionedThroughputExceededException", 8),
+        ("ProvisionedThroughputExceededException", 12),
         ("RequestLimitExceeded", 8),
-        ("ThrottlingException", 8),
+        ("ThrottlingException", 12),
         ("AccessDeniedException", 1),
         ("ResourceNotFoundException", 1),
     ],

@@ -68,7 +68,7 @@ def test_an_idle_sweep_costs_one_query_a_lane_and_no_write(cloud):
     assert sweep(at("10:00")).started == 0
     assert len(cloud.calls("Query")) == len(cloud._calls) == lanes.LANES
     for query in cloud.asked("Query"):
-        assert (query["Limit"], query["ProjectionExpression"], "ConsistentRead" in query) == (101, "sort_key", False)
+        assert (query["Limit"], query["ProjectionExpression"], "ConsistentRead" in query) == (300, "sort_key", False)
 
 
 def test_every_lane_is_swept(cloud):
@@ -393,15 +393,15 @@ def test_an_unexpected_exception_in_one_lane_leaves_the_others_alone(cloud, meth
 
 
 def test_throttled_deletes_are_made_again_after_growing_random_pauses(cloud, monkeypatch):
-    """Seven times unprocessed, then done: nothing is repeated. The pauses grow to at most 2 seconds."""
+    """Eleven times unprocessed, then done: nothing is repeated. The pauses grow to at most 2 seconds."""
     pauses = []
     monkeypatch.setattr(parking.time, "sleep", pauses.append)
     monkeypatch.setattr(parking.random, "random", lambda: 1.0)
     park(1)
-    cloud.leave_unprocessed(times=7)
+    cloud.leave_unprocessed(times=11)
     result = sweep(at("10:00"))
     assert (result.started, result.failed, cloud.parked()) == (1, 0, [])
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, *[2.0] * 6]
 
 
 @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "ThrottlingException"])
@@ -454,28 +454,47 @@ def test_a_lane_that_cannot_be_swept_does_not_stop_the_others(cloud):
 
 
 def test_a_crowded_lane_is_started_early(cloud, one_lane):
-    """101 events due at 10:00 in one lane: nothing at 09:59:39; all of them at 09:59:41, 19 s ahead."""
-    park(sweeper.MAX_EVENTS_AHEAD + 1)
-    assert sweep(at("09:59:39")).started == 0
-    assert sweep(at("09:59:41")).started == sweeper.MAX_EVENTS_AHEAD + 1
+    """241 events due at 10:00 in one lane: nothing at 09:59:40, more than the look-ahead before; all at 09:59:47, 5 s
+    before they come within the horizon, because the next sweep would have 3 s for 6 s' work."""
+    park(241)
+    assert sweep(at("09:59:40")).started == 0
+    assert sweep(at("09:59:47")).started == 241
     assert not cloud.parked()
 
 
 def test_a_lane_that_is_not_crowded_is_started_within_the_horizon(cloud, one_lane):
-    """100 events due at 10:00 in one lane: waiting in Express costs, so they start at 09:59:52, 8 s ahead."""
-    park(sweeper.MAX_EVENTS_AHEAD)
-    for clock in ("09:59:41", "09:59:46", "09:59:50.999"):
+    """240 events due at 10:00 in one lane: waiting in Express costs, so they start at 09:59:53, within the horizon."""
+    park(240)
+    for clock in ("09:59:42", "09:59:47"):
         assert sweep(at(clock)).started == 0
-    assert sweep(at("09:59:52")).started == sweeper.MAX_EVENTS_AHEAD
+    assert sweep(at("09:59:53")).started == 240
+
+
+def test_an_even_flow_is_not_a_crowd(cloud, one_lane):
+    """20 events a second in one lane, which is 320 a second in all: each is started within the horizon."""
+    for number in range(400):
+        take(event(at("10:00") + timedelta(seconds=number / 20)), at("09:00"), message_id=f"order-{number}")
+    sweep(at("10:00"))
+    assert len(cloud.starts) == 8 * 20
 
 
 def test_a_crowd_beyond_the_look_ahead_does_not_start_the_events_before_it(cloud, one_lane):
-    """Two are due at 10:00 and a crowd at 10:01: at 09:59:52 the two are started."""
+    """Two are due at 10:00 and a crowd at 10:01: at 09:59:53 the two are started."""
     park(2)
-    for number in range(sweeper.MAX_EVENTS_AHEAD):
+    for number in range(300):
         take(event(at("10:01")), at("09:00"), message_id=f"later-{number}")
     assert sweep(at("09:59:45")).started == 0
-    assert sweep(at("09:59:52")).started == 2
+    assert sweep(at("09:59:53")).started == 2
+
+
+def test_a_burst_is_seen_before_the_first_start(cloud, monkeypatch):
+    """The lanes' answers show it: helpers are called with the first batch, not after two seconds' work."""
+    monkeypatch.setattr(sweeper, "MAX_STARTS_BEFORE_HELPERS", 60)
+    park(64)
+    called = []
+    sweep(at("10:00"), call_helpers=lambda lanes_left: called.append((lanes_left, len(cloud.starts))))
+    [(lanes_left, started_before)] = called
+    assert lanes_left >= lanes.LANES - 1 and started_before <= parking.BATCH_SIZE
 
 
 def test_in_a_burst_a_sweep_calls_one_helper_for_each_lane_left(cloud, monkeypatch):
