@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -31,14 +31,17 @@ MAX_BATCHES_IN_FLIGHT = 2 * THREADS
 DEADLINE_MARGIN_SECONDS = 8
 # A lease ends this long after the invocation that took it: whoever holds an expired lease has ended.
 LEASE_MARGIN = timedelta(seconds=5)
-# A sweep also looks this much further ahead than its horizon. If a lane has more events until then than can be started
-# between the horizon and their due time, even if all lanes are as crowded, it starts them all at once: `python -m
-# tools.estimates scale` shows what bursts these two let through on time.
+# A sweep also looks this much further ahead than its horizon. A lane in which so many events are due so soon after the
+# horizon that the next sweep might not start them in time is crowded, and started at once. With all 16 lanes crowded,
+# each gets 40 starts a second until helpers run. `python -m tools.estimates scale` shows what bursts this lets through.
 LOOK_AHEAD = timedelta(seconds=11)
-MAX_EVENTS_AHEAD = 100
-# So many starts, at least two seconds' work, are a burst: each lane that is left gets a sweeper of its own. Those call
-# no helpers, so that there are never many more than lanes.
+MAX_KEYS_AHEAD = 300
+LANE_STARTS_PER_SECOND = 40
+# So many starts, at least two seconds' work, are a burst: each other lane gets a sweeper of its own, a helper. Helpers
+# call no helpers, so that there are never many more than lanes.
 MAX_STARTS_BEFORE_HELPERS = 1000
+# How long to wait for the answers from all lanes before the first is swept, to see a burst at once.
+FIRST_LOOK_SECONDS = 0.5
 HELPER = {"helper": True}
 
 logger = Logger()
@@ -124,20 +127,21 @@ class Sweeper:
         due within LOOK_AHEAD after that.
 
         `holder` names this sweep on the leases it takes; a lane that another sweep holds is passed over. If there is
-        much to do, it calls a helper for each lane that is left, once, unless it is a helper itself. A lane that fails
-        is counted and left to the next sweep; the others are swept.
+        much to do, it calls a helper for each other lane, once, unless it is a helper itself. A lane that fails is
+        counted and left to the next sweep; the others are swept.
         """
         result = SweepResult()
         pipeline = Pipeline(self.threads, MAX_BATCHES_IN_FLIGHT, result)
         lease = Lease(holder, now, deadline.ends_at + LEASE_MARGIN)
+        queries = self._query_lanes(now)
+        expected = self._events_to_start(now, queries)
         may_call_helpers = not is_helper
         try:
-            for found in self._lanes_with_events_due(now, deadline, result):
-                overdue = (now - found.earliest).total_seconds()
-                result.overdue_seconds = max(result.overdue_seconds, overdue)
+            for found in self._lanes_with_events_due(now, queries, deadline, result):
+                result.overdue_seconds = max(result.overdue_seconds, (now - found.earliest).total_seconds())
                 try:
                     for _ in self._sweep_lane(found, lease, deadline, pipeline):
-                        if may_call_helpers and result.started >= MAX_STARTS_BEFORE_HELPERS:
+                        if may_call_helpers and max(expected, result.started) >= MAX_STARTS_BEFORE_HELPERS:
                             may_call_helpers = False
                             self.call_helpers(found.lanes_left)
                 except Exception:
@@ -147,14 +151,35 @@ class Sweeper:
             pipeline.drain()
         return result
 
-    def _lanes_with_events_due(self, now: datetime, deadline: Deadline, result: SweepResult) -> Iterator[DueLane]:
-        """Each lane with something to start, in the order in which the queries are answered, so that a slow or failing
-        one holds up its own lane alone."""
+    def _query_lanes(self, now: datetime) -> dict[Future[list[str]], str]:
+        """The first sort keys of every lane, each as a future, with its lane."""
         order = lanes()
         random.shuffle(order)  # So that sweeps of the same moment begin at different lanes.
         ahead = now + self.horizon + LOOK_AHEAD
-        first_keys, limit = self.parking.first_keys, MAX_EVENTS_AHEAD + 1
-        queries = {self.threads.submit(first_keys, lane, ahead, limit): lane for lane in order}
+        return {self.threads.submit(self.parking.first_keys, lane, ahead, MAX_KEYS_AHEAD): lane for lane in order}
+
+    def _events_to_start(self, now: datetime, queries: Iterable[Future[list[str]]]) -> int:
+        """How many events this sweep has to start, by the answers so far; at least, because answers are limited."""
+        answered = wait(queries, FIRST_LOOK_SECONDS).done
+        found = (query.result() for query in answered if not query.exception())
+        return sum(due_of(key) < self._before(now, keys) for keys in found for key in keys)
+
+    def _before(self, now: datetime, keys: Sequence[str]) -> datetime:
+        """The time before which events of a lane with these first keys are started: the horizon, or for a crowded lane
+        all that was looked at."""
+        horizon, count = now + self.horizon, 0
+        for due in map(due_of, keys):
+            if due >= horizon:
+                count += 1
+                if count > LANE_STARTS_PER_SECOND * ((due - horizon).total_seconds() + 1):
+                    return horizon + LOOK_AHEAD
+        return horizon
+
+    def _lanes_with_events_due(
+        self, now: datetime, queries: dict[Future[list[str]], str], deadline: Deadline, result: SweepResult
+    ) -> Iterator[DueLane]:
+        """Each lane with something to start, in the order in which the queries are answered, so that a slow or failing
+        one holds up its own lane alone."""
         left = len(queries)
         try:
             for query in as_completed(queries, deadline.seconds_until(DEADLINE_MARGIN_SECONDS)):
@@ -167,7 +192,7 @@ class Sweeper:
                     continue
                 if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
                     return
-                before = ahead if len(keys) > MAX_EVENTS_AHEAD else now + self.horizon
+                before = self._before(now, keys)
                 if keys and due_of(keys[0]) < before:
                     yield DueLane(queries[query], before, due_of(keys[0]), left)
         except TimeoutError:

@@ -69,7 +69,7 @@ def test_deletes_are_tried_twelve_times(cloud, table, pauses, answers, calls):
     else:
         with pytest.raises(DeletesUnprocessed, match=r"^2 of 2 events$"):
             table.delete([parked(1), parked(2)], deadline(at("10:00")))
-    assert len(cloud.calls("BatchWriteItem")) == calls and len(pauses) == 7
+    assert len(cloud.calls("BatchWriteItem")) == calls and len(pauses) == 11
 
 
 def test_only_what_was_left_is_deleted_again(cloud, table, pauses):
@@ -98,7 +98,7 @@ def test_nothing_to_delete_is_no_call(cloud, table):
     ("code", "calls"),
     [
         ("ProvisionedThroughputExceededException", 12),
-        ("RequestLimitExceeded", 8),
+        ("RequestLimitExceeded", 12),
         ("ThrottlingException", 12),
         ("AccessDeniedException", 1),
         ("ResourceNotFoundException", 1),
