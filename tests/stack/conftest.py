@@ -18,8 +18,8 @@ from tools.local import ROOT, Consumer, LocalStack
 from tools.local.scenarios import SCENARIOS, Run, wake
 
 OTHER_ACCOUNT = "222222222222"
-# On a shared machine everything runs at once and cold here. The demo and the benchmark judge lateness.
-MAX_LATENESS = timedelta(seconds=5)
+# Everything runs at once and cold here, beside other tests. The demo and the benchmark judge lateness.
+MAX_LATENESS = timedelta(seconds=15)
 
 
 class BackgroundRun:

@@ -71,13 +71,13 @@ MORE_SCENARIOS = [
     Scenario("one millisecond before a second", 7.999),
     Scenario("due in one second", 1),
     # Cancel and replace by id.
-    Scenario("canceled by id in execution", 7, "canceled", fields={"id": "near"}, cancel_after=3),
-    Scenario("canceled by id while parked", 20, "canceled", fields={"id": "far"}, cancel_after=4),
+    Scenario("canceled by id in execution", 7, "canceled", fields={"id": "near"}, cancel_after=2),
+    Scenario("canceled by id while parked", 28, "canceled", fields={"id": "far"}, cancel_after=4),
     Scenario("replaced by a later one", 7, "replaced", fields={"id": "to-later"}),
-    Scenario("the later one", 20.5, fields={"id": "to-later"}),
-    Scenario("replaced by an earlier one", 20, "replaced", fields={"id": "to-earlier"}),
+    Scenario("the later one", 28.5, fields={"id": "to-later"}),
+    Scenario("replaced by an earlier one", 28, "replaced", fields={"id": "to-earlier"}),
     Scenario("the earlier one", 8, fields={"id": "to-earlier"}),
     Scenario("first of three", 7, "replaced", fields={"id": "three-times"}),
-    Scenario("second of three", 21, "replaced", fields={"id": "three-times"}),
+    Scenario("second of three", 29, "replaced", fields={"id": "three-times"}),
     Scenario("third of three", 8, fields={"id": "three-times"}),
 ]

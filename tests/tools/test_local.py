@@ -213,6 +213,29 @@ def test_a_wrong_report_is_a_problem(failure_topic: str | None, arrived: Arrival
     assert problems(scenario, arrived, status="FAILED") == problem
 
 
+@pytest.mark.parametrize(
+    ("expected", "arrivals", "status", "is_incomplete"),
+    [
+        ("delivered", [], "SUCCEEDED", True),
+        ("delivered", [arrival()], "RUNNING", True),
+        ("delivered", [arrival()], "SUCCEEDED", False),
+        ("refused", [], None, True),
+        ("refused", [report(FAILURES)], None, False),
+        ("canceled", [], None, False),
+        ("canceled", [], "RUNNING", True),
+    ],
+)
+def test_a_run_waits_longer_for_what_has_not_happened_yet(
+    expected: str, arrivals: list[Arrival], status: str | None, is_incomplete: bool
+):
+    outcome = Outcome(Scenario("an event", 0, expected), "{}", "m", DUE, DUE, status=status)
+    if expected == "refused":
+        outcome.reports = arrivals
+    else:
+        outcome.deliveries = arrivals
+    assert outcome.is_incomplete == is_incomplete
+
+
 # --- The picture ------------------------------------------------------------------------------------------------------
 
 
