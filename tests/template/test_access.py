@@ -1,6 +1,7 @@
 """Who may use the stack's topics and queues, and with which keys they and the tables and logs are encrypted."""
 
 import itertools
+import re
 from functools import cache
 
 import botocore.session
@@ -138,8 +139,15 @@ def test_topics_and_queues_have_one_policy_each():
         assert sorted(covered) == sorted(DEFAULT.resolve({"Ref": name}) for name in names)
 
 
-def test_statements_of_a_policy_have_ids_of_their_own():
-    """IAM refuses the same Sid twice. Every action exists, and every resource is what the policy is attached to."""
+PRINCIPALS = {
+    "AWS": re.compile(r"\d{12}|arn:aws:iam::\d{12}:root"),
+    "Service": re.compile(r"(sns|cloudwatch)\.amazonaws\.com"),
+}
+
+
+def test_form_of_policies():
+    """IAM refuses the same Sid twice, and principals that are none. Every action exists, and every resource is what
+    the policy is attached to."""
     for template in (DEFAULT, SHARED):
         for name in (*TOPICS, *QUEUES):
             statements = (topic_statements if name in TOPICS else queue_statements)(template, name)
@@ -148,6 +156,9 @@ def test_statements_of_a_policy_have_ids_of_their_own():
             known = actions_of("sns" if name in TOPICS else "sqs") | {"sqs:*"}
             assert {action for statement in statements for action in listed(statement["Action"])} <= known
             assert all(template.arn(name) in listed(statement["Resource"]) for statement in statements)
+            for statement in statements:
+                named = {} if statement["Principal"] == "*" else statement["Principal"]
+                assert all(PRINCIPALS[kind].fullmatch(one) for kind in named for one in listed(named[kind]))
 
 
 # --- Encryption -------------------------------------------------------------------------------------------------------

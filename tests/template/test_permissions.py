@@ -280,11 +280,16 @@ def test_every_action_exists(actor):
 
 
 @pytest.mark.parametrize("actor", ACTORS)
-def test_statement_has_an_id_of_its_own(actor):
-    """IAM refuses two statements with the same Sid in a policy, and takes only letters and digits."""
-    sids = [statement["Sid"] for statement in role_statements(EVERYTHING, role_of(EVERYTHING, actor))]
-    assert len({*sids}) == len(sids)
-    assert all(sid.isalnum() for sid in sids)
+@each_template
+def test_form_of_policies(template, actor):
+    """IAM refuses two statements with the same Sid in a policy, and what is no ARN."""
+    if template.exists(actor):
+        statements = role_statements(template, role_of(template, actor))
+        sids = [statement["Sid"] for statement in statements]
+        assert len({*sids}) == len(sids)
+        assert all(sid.isalnum() for sid in sids)
+        for resource in (resource for statement in statements for resource in listed(statement["Resource"])):
+            assert resource == "*" or resource.startswith("arn:aws:"), resource
 
 
 @pytest.mark.parametrize("actor", ACTORS)

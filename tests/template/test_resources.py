@@ -1,13 +1,12 @@
 """How queues, tables, functions, state machines, schedules and logs are set up, each setting with its reason."""
 
 import importlib
+import inspect
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from importlib import resources as files
 
 import pytest
-import yaml
 from scheduler import sweeper
 from scheduler.hold import MAX_HOLD_SECONDS
 from scheduler.ingest import ingest
@@ -247,7 +246,7 @@ ENVIRONMENTS = {
         "INPUT_QUEUE_URL": DEFAULT.resolve({"Ref": "InputQueue"}),
         "TARGET_TOPIC_ARNS": "arn:aws:sns:eu-central-1:123456789012:*",
         "ENFORCE_USER": "true",
-        "HORIZON_SECONDS": "9",
+        "HORIZON_SECONDS": DEFAULT.text["Mappings"]["Horizon"]["5"]["Seconds"],
         "DELIVER_ARN": DEFAULT.arn("Deliver"),
         "PARKED_TABLE": DEFAULT.resolve({"Ref": "Parked"}),
         "REGISTER_TABLE": DEFAULT.resolve({"Ref": "Register"}),
@@ -255,7 +254,7 @@ ENVIRONMENTS = {
         "UNDELIVERED_URL": DEFAULT.resolve({"Ref": "Undelivered"}),
     },
     "Sweeper": {
-        "HORIZON_SECONDS": "9",
+        "HORIZON_SECONDS": DEFAULT.text["Mappings"]["Horizon"]["5"]["Seconds"],
         "DELIVER_ARN": DEFAULT.arn("Deliver"),
         "PARKED_TABLE": DEFAULT.resolve({"Ref": "Parked"}),
         "FAILURE_TOPIC_ARN": DEFAULT.arn("FailureTopic"),
@@ -272,10 +271,9 @@ def test_environment_of_a_function(function):
     shared = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
     own = {name: value for name, value in ALL.environment(function).items() if name not in shared}
     assert own == ENVIRONMENTS[function]
-    source = files.files("scheduler").joinpath(f"{HANDLERS[function].split('.')[1]}.py").read_text()
-    assert {*own} == {*re.findall(r'\benv\w*\["(\w+)"\]', source)} - {"AWS_LAMBDA_FUNCTION_NAME"} | (
-        {"INPUT_QUEUE_URL"} if function == "Ingest" else set()
-    )
+    module = importlib.import_module(HANDLERS[function].rsplit(".", 1)[0])
+    read = {*re.findall(r'(?:\benv|\bos\.environ)\["(\w+)"\]', inspect.getsource(module))}
+    assert {*own} == read - {"AWS_LAMBDA_FUNCTION_NAME"}  # That one Lambda sets.
 
 
 def test_functions_have_the_same_horizon():
@@ -477,4 +475,3 @@ def test_probe_is_optional():
     expected = {name for name in DEFAULT.text["Resources"] if name.startswith("Probe")}
     assert {name for name in DEFAULT.text["Resources"] if not DEFAULT.exists(name)} == {*expected, "AlarmSubscription"}
     assert all(ALL.exists(name) for name in DEFAULT.text["Resources"])
-    assert yaml.safe_load(DEFAULT.text["Parameters"]["Probe"]["Default"]) is False

@@ -40,34 +40,44 @@ class Area:
     suites: Suites
 
 
+# For each part of the template, the file whose tests are about it.
+LIKELY = {
+    "permissions of roles": "permissions",
+    "policies of topics and queues": "access",
+    "topics, queues, subscriptions": "resources",
+    "tables": "resources",
+    "functions": "resources",
+    "state machines, schedules, logs": "resources",
+    "alarms": "alarms",
+    "dashboard": "dashboard",
+    "parameters, conditions, outputs": "parameters",
+}
+WORKFLOWS = "tests/workflows"
 AREAS = {
     "template": Area(
         template.mutants,
         Suites(
-            [["tests/template"]],
+            {group: [[f"tests/template/test_{name}.py"], ["tests/template"]] for group, name in LIKELY.items()},
             seconds=120,
-            first={
-                "permissions of roles": ["tests/template/test_permissions.py"],
-                "policies of topics and queues": ["tests/template/test_access.py"],
-                "alarms": ["tests/template/test_alarms.py"],
-                "dashboard": ["tests/template/test_dashboard.py"],
-                "parameters, conditions, outputs": ["tests/template/test_parameters.py"],
-                "topics, queues, subscriptions": ["tests/template/test_resources.py"],
-                "tables": ["tests/template/test_resources.py"],
-                "functions": ["tests/template/test_resources.py"],
-                "state machines, schedules, logs": ["tests/template/test_resources.py"],
-            },
         ),
     ),
+    # First the text, then executions on the simulated clock, then those on moto's engine.
     "definitions": Area(
         definitions.mutants,
         Suites(
-            [
-                ["tests/workflows/test_definitions.py"],
-                ["tests/workflows/test_outage.py"],
-                ["tests/workflows/test_sweep.py", "tests/workflows/test_deliver.py"],
-            ],
-            seconds=600,
+            {
+                "deliver": [
+                    [f"{WORKFLOWS}/test_definitions.py"],
+                    [f"{WORKFLOWS}/test_outage.py"],
+                    [f"{WORKFLOWS}/test_deliver.py"],
+                ],
+                "sweep": [
+                    [f"{WORKFLOWS}/test_definitions.py"],
+                    [f"{WORKFLOWS}/test_sweep.py", "-k", "not moto"],
+                    [f"{WORKFLOWS}/test_sweep.py"],
+                ],
+            },
+            seconds=300,
         ),
     ),
 }

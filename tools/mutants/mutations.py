@@ -1,6 +1,5 @@
 """Mutants of a JSON value: each key and item removed, and each scalar changed."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,18 +71,28 @@ def general_changes(value: Any) -> Iterator[Change]:
 
 
 def changed(root: Any, path: Path, new: Any) -> Any:
-    """A copy of `root` with `new` at `path`, or without what is there."""
-    root = copy.deepcopy(root)
+    """`root` with `new` at `path`, or without what is there. The original stays as it is."""
     if not path:
         return new
-    parent = root
-    for key in path[:-1]:
-        parent = parent[key]
-    if new is REMOVED:
-        del parent[path[-1]]
+    key, *rest = path
+    copy = root.copy()
+    if rest:
+        copy[key] = changed(root[key], tuple(rest), new)
+    elif new is REMOVED:
+        del copy[key]
     else:
-        parent[path[-1]] = new
-    return root
+        copy[key] = new
+    return copy
+
+
+def unlike(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
+    """The mutants without those that make the same change as an earlier one."""
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    for mutant in mutants:
+        files = tuple(mutant.files.items())
+        if files not in seen:
+            seen.add(files)
+            yield mutant
 
 
 def shortened(value: Any) -> str:

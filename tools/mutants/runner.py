@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -35,16 +35,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Suites:
-    """The tests that have to notice a mutant: pytest's arguments for each stage, until one fails, and the seconds that
-    one may take. `first` are those that most likely notice the mutants of a group."""
+    """The tests that have to notice a mutant: for each group, pytest's arguments for each stage, until one fails; and
+    the seconds that one may take. The fastest stage, or the one that most likely fails, comes first."""
 
-    stages: list[list[str]]
+    stages: dict[str, list[list[str]]]
     seconds: float
-    first: dict[str, list[str]] = field(default_factory=dict)
 
-    def of(self, group: str) -> list[list[str]]:
-        """The stages for a mutant of a group."""
-        return [self.first[group], *self.stages] if group in self.first else self.stages
+    def all(self) -> list[list[str]]:
+        """Every stage of any group, once."""
+        found: list[list[str]] = []
+        for stages in self.stages.values():
+            found += [stage for stage in stages if stage not in found]
+        return found
 
 
 def run(mutants: Iterable[Mutant], suites: Suites, workers: int, done: Callable[[Result], None]) -> None:
@@ -60,12 +62,12 @@ def run(mutants: Iterable[Mutant], suites: Suites, workers: int, done: Callable[
     def work() -> None:
         try:
             with _worker() as ask:
-                unchanged = ask({"files": {}, "stages": suites.stages, "seconds": 10 * suites.seconds})
+                unchanged = ask({"files": {}, "stages": suites.all(), "seconds": 10 * suites.seconds})
                 if unchanged["outcome"] != "survived":
                     raise RuntimeError(f"the suites fail without a mutant: {unchanged['by']}")
                 while True:
                     mutant = waiting.get_nowait()
-                    stages = suites.of(mutant.group)
+                    stages = suites.stages[mutant.group]
                     answer = ask({"files": mutant.files, "stages": stages, "seconds": suites.seconds})
                     with one_at_a_time:
                         done(Result(mutant.id, mutant.group, answer["outcome"], answer["by"]))
@@ -94,27 +96,25 @@ def _worker() -> Iterator[Callable[[dict[str, object]], dict[str, str]]]:
             else:
                 shutil.copy(source, folder)
         command = [sys.executable, "-m", "tools.mutants.worker"]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert process.stdin and process.stdout
-        requests, answers = process.stdin, process.stdout
+        ) as process:
+            assert process.stdin and process.stdout
+            requests, answers = process.stdin, process.stdout
 
-        def ask(request: dict[str, object]) -> dict[str, str]:
-            requests.write(json.dumps(request) + "\n")
-            requests.flush()
-            line = answers.readline()
-            if not line:
-                raise RuntimeError("a worker has ended unexpectedly")
-            answer: dict[str, str] = json.loads(line)
-            return answer
+            def ask(request: dict[str, object]) -> dict[str, str]:
+                requests.write(json.dumps(request) + "\n")
+                requests.flush()
+                line = answers.readline()
+                if not line:
+                    raise RuntimeError("a worker has ended unexpectedly")
+                answer: dict[str, str] = json.loads(line)
+                return answer
 
-        try:
-            yield ask
-        finally:
-            requests.close()
-            process.terminate()
-            process.wait()
+            try:
+                yield ask
+            finally:
+                process.terminate()
 
 
 class Journal:

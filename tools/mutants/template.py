@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tools.mutants.mutations import REMOVED, Change, Mutant, Mutator, changed, general_changes, named, shortened
+from tools.mutants.mutations import REMOVED, Change, Mutant, Mutator, changed, general_changes, named, shortened, unlike
 from tools.mutants.mutations import Path as Place
 
 FILE = "template.yaml"
@@ -103,6 +103,10 @@ OTHER_ACTIONS = {
 
 def mutants(root: Path) -> Iterator[Mutant]:
     """Every mutant of the template in a checkout."""
+    yield from unlike(_mutants(root))
+
+
+def _mutants(root: Path) -> Iterator[Mutant]:
     # JSON is YAML, so a changed template is written as JSON; comments are no subject of a test.
     template = yaml.load((root / FILE).read_text(encoding="utf-8"), _Loader)
     subject = _Subject(template)
