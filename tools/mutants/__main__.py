@@ -13,6 +13,7 @@ an effect are listed in equivalent.json, each with the reason.
 import argparse
 import json
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="only those that are new or have survived")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
 
     area, known = AREAS[options.area], equivalences(options.area)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -79,8 +79,15 @@ def run(mutants: Iterable[Mutant], suites: Suites, workers: int, done: Callable[
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:  # When it is interrupted, each worker ends after its mutant, and removes its copy.
+        with suppress(Empty):
+            while True:
+                waiting.get_nowait()
+        for thread in threads:
+            thread.join()
     if not errors.empty():
         raise errors.get()
 
