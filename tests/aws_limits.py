@@ -28,6 +28,8 @@ def _of_shape(shape: Shape, value: Any, path: str) -> Iterator[str]:
         yield f"{path} has {size}, of which {most} are allowed"
     if allowed and value not in allowed:
         yield f"{path} is {value!r}, which is not one of {allowed}"
+    if shape.name == "AttributeValue" and value.get("NULL") is False:
+        yield f"{path}: DynamoDB's NULL is always true"
     match shape.type_name:
         case "structure":
             for name, inner in value.items():

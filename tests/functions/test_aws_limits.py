@@ -21,6 +21,7 @@ QUEUE = {"QueueUrl": "url"}
         ("dynamodb", "BatchWriteItem", {"RequestItems": {}}, {"RequestItems": {"t": DELETES[:1] * 2}}),
         ("dynamodb", "UpdateItem", {"ReturnValues": "ALL_OLD"}, {"ReturnValues": "OLD"}),
         ("dynamodb", "PutItem", {"Item": {"a": {"S": "x" * 1000}}}, {"Item": {"a": {"S": "x" * 401 * KIB}}}),
+        ("dynamodb", "PutItem", {"Item": {"a": {"NULL": True}}}, {"Item": {"a": {"NULL": False}}}),
         ("stepfunctions", "StartExecution", START | {"name": "n" * 80}, START | {"name": "n" * 81}),
         ("stepfunctions", "StartExecution", START, START | {"name": "order 1"}),
         ("stepfunctions", "StartExecution", START | {"input": "x" * 256 * KIB}, START | {"input": "é" * 129 * KIB}),

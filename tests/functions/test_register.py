@@ -169,9 +169,10 @@ def test_a_cancel_outlives_its_event_even_if_that_waits_in_the_queues(cloud):
 
 
 def test_canceling_an_id_that_never_comes_costs_one_small_item_that_expires(cloud):
-    """One write, 425 days, then it expires."""
+    """One write, 455 days, then it expires: a year in which its event may be due, and 90 days."""
     take({"cancel": "nobody"}, at("09:00"))
     assert len(cloud._calls) == 1 and list(cloud.register()) == ["nobody"]
+    assert int(cloud.register()["nobody"]["expires_at"]) == (at("09:00") + timedelta(days=455)).timestamp()
     cloud.expire(at("09:00") + UNREGISTERED_LIMIT + REGISTER_RETENTION)
     assert cloud.register()
     cloud.expire(at("09:00") + UNREGISTERED_LIMIT + REGISTER_RETENTION + timedelta(seconds=1))
