@@ -42,3 +42,15 @@ def test_no_answer_may_pass(cloud, workflow):
     cloud.lose_answer("StartExecution")
     with pytest.raises(BotoCoreError):
         workflow.start("order", "{}")
+
+
+def test_a_reason_without_words_is_its_code(workflow, monkeypatch):
+    """Whatever Step Functions leaves out."""
+
+    def refuse(**_):
+        raise ClientError({"Error": {"Code": "InvalidName"}}, "StartExecution")
+
+    monkeypatch.setattr(workflow._client, "start_execution", refuse)
+    with pytest.raises(PermanentStartError) as raised:
+        workflow.start("order", "{}")
+    assert str(raised.value) == "InvalidName: "

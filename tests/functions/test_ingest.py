@@ -104,6 +104,15 @@ def test_a_fifo_event_carries_its_group_and_deduplication_id(cloud):
     )
 
 
+@pytest.mark.parametrize(("ahead", "is_parked"), [(SOON, False), (LATER, True)], ids=["near", "far"])
+def test_the_register_says_where_a_named_event_is_parked(cloud, ahead, is_parked):
+    """Its sort key; null for one that was started."""
+    take(event(at("10:00") + ahead, id="order"), at("10:00"), message_id="m-1")
+    keys = [item["sort_key"] for item in cloud.parked()]
+    assert cloud.register()["order"]["parked"] == (keys[0] if is_parked else True)
+    assert len(keys) == is_parked
+
+
 def test_the_same_sqs_message_twice_parks_once(cloud):
     """SQS may deliver a message twice: the second time overwrites the same item."""
     again = record(event(at("10:00")))

@@ -112,6 +112,11 @@ def test_a_number_that_is_too_large_is_refused_and_kept_as_text():
     json.loads(as_json(refused.event), parse_constant=pytest.fail)
 
 
+def test_of_a_long_number_the_first_32_characters_are_shown():
+    """One line of a log, whatever was sent."""
+    assert refusal('{"date": ' + "9" * 40 + "e999}").error.endswith("too large: " + "9" * 32)
+
+
 # --- The five refusals of the system this one replaces, which its users may match on ----------------------------------
 
 

@@ -42,6 +42,8 @@ PRELOADED = (
 # wide, because a busy machine is no failing test.
 CPU_FACTOR, CPU_SECONDS = 4, 20
 TIMEOUT_FACTOR, TIMEOUT_SECONDS = 10, 90
+# In place of a test's name, for the lines that ran before the first test.
+AT_IMPORT = "import"
 # The exit code of a process in which this tool failed, and no test.
 BROKEN = 70
 
@@ -81,9 +83,11 @@ class Coverage:
         """The tests that may notice the mutant, the fastest first."""
         lines = self.by_line.get(str(mutant.path), {})
         tests = {test for line in mutant.lines for test in lines.get(line, [])}
-        if not tests:  # At import, or nowhere.
-            tests = {test for line in lines.values() for test in line}
-        return sorted(tests, key=lambda test: self.seconds.get(test, 0))
+        if AT_IMPORT in tests or not tests:  # Any test may use what was made then.
+            tests |= {test for line in lines.values() for test in line}
+            # What is cached is made once, in whatever test is the first.
+            tests |= {test for test in self.seconds if f"/test_{mutant.path.stem}.py::" in test}
+        return sorted(tests - {AT_IMPORT}, key=lambda test: self.seconds.get(test, 0))
 
 
 def copy_of(root: Path, folder: Path) -> Path:
@@ -150,9 +154,10 @@ def measure(suite: Suite, copy: Path, output: Path) -> None:
                 return (yield)
             finally:
                 seconds[item.nodeid] = time.monotonic() - began
-                measured.switch_context("")
+                measured.switch_context(AT_IMPORT)
 
     measured.start()
+    measured.switch_context(AT_IMPORT)
     code = run_tests(copy, suite.tests, [Contexts()], quiet=False)
     measured.stop()
     data = measured.get_data()
@@ -161,7 +166,7 @@ def measure(suite: Suite, copy: Path, output: Path) -> None:
         path = Path(file).resolve().relative_to(copy.resolve())
         lines = by_line.setdefault(str(path), {})
         for line, contexts in data.contexts_by_lineno(file).items():
-            lines.setdefault(line, []).extend(context for context in contexts if context)
+            lines.setdefault(line, []).extend(contexts)
     output.write_text(json.dumps({"by_line": by_line, "seconds": seconds}))
     os._exit(code)
 
