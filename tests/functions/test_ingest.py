@@ -411,6 +411,12 @@ def test_the_environment_says_what_is_accepted_and_where_everything_is(monkeypat
     assert made.rules.allowed_topics == ("arn:one", "arn:two", "arn:three")
     assert made.rules.input_topic == os.environ["INPUT_TOPIC_ARN"]
     assert made.horizon == timedelta(seconds=9)
+    assert (made.parking._table, made.register._table) == (os.environ["PARKED_TABLE"], os.environ["REGISTER_TABLE"])
+    assert made.workflow._arn == os.environ["DELIVER_ARN"]
+    assert (made.failures._topic, made.failures._undelivered_url) == (
+        os.environ["FAILURE_TOPIC_ARN"],
+        os.environ["UNDELIVERED_URL"],
+    )
 
 
 def test_a_message_without_an_envelope_is_dated_by_its_queue():

@@ -380,3 +380,8 @@ def test_the_environment_says_what_is_swept(monkeypatch):
     assert made.parking._client.meta.config.max_pool_connections == 32
     assert made.parking._table == TEMPLATE.environment("Sweeper")["PARKED_TABLE"]
     assert made.workflow._client.meta.config.max_pool_connections == 32
+    assert made.workflow._arn == os.environ["DELIVER_ARN"]
+    assert (made.failures._topic, made.failures._undelivered_url) == (
+        os.environ["FAILURE_TOPIC_ARN"],
+        os.environ["UNDELIVERED_URL"],
+    )
