@@ -68,12 +68,12 @@ AREAS = {
         Suites(
             {
                 "deliver": [
-                    [f"{WORKFLOWS}/test_definitions.py"],
+                    [f"{WORKFLOWS}/test_states.py", f"{WORKFLOWS}/test_definitions.py"],
                     [f"{WORKFLOWS}/test_outage.py"],
                     [f"{WORKFLOWS}/test_deliver.py"],
                 ],
                 "sweep": [
-                    [f"{WORKFLOWS}/test_definitions.py"],
+                    [f"{WORKFLOWS}/test_states.py", f"{WORKFLOWS}/test_definitions.py"],
                     [f"{WORKFLOWS}/test_sweep.py", "-k", "not moto"],
                     [f"{WORKFLOWS}/test_sweep.py"],
                 ],
