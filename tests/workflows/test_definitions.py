@@ -102,8 +102,8 @@ def test_deliver_ends_before_express_does():
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_horizon_leaves_time_to_sweep(interval):
-    """Each interval has a horizon, and a sweep starts an event at least 4 seconds before it is due."""
-    assert HORIZONS[interval] - int(interval) >= 4
+    """Each interval has a horizon, and a sweep starts an event at least 3 seconds before it is due."""
+    assert HORIZONS[interval] - int(interval) >= 3
 
 
 def test_message_stays_hidden_while_it_is_processed():
@@ -173,7 +173,7 @@ ALL = "States.ALL"
 RETRIES = {
     "LookUpRevision": {ALL: [1]},
     "HoldFraction": {},
-    "Publish": {"States.QueryEvaluationError": [1, 1, 1], "SNS": [], ALL: [1, 2]},
+    "Publish": {"States.QueryEvaluationError": [1, 1, 1], "SNS": [], ALL: [1, 2, 4]},
     "ParkAgain": {ALL: [1, 2, 4]},
     "ReportToPublisher": {"SNS": [], ALL: [1, 2]},
     "ReportToStackTopic": {"SNS": [], ALL: [1, 2]},

@@ -199,7 +199,7 @@ def test_transient_error_lasts(outcome, error):
     """If a transient error lasts, the event is parked again as a sweep expects it, and nothing is reported."""
     assert outcome.status == "SUCCEEDED"
     assert outcome.path == PARKED_AGAIN
-    assert outcome.attempts("Publish") == 3
+    assert outcome.attempts("Publish") == 4
     [parked] = outcome.parked
     event, retry_at = outcome.event, due_of(parked.sort_key)
     assert (parked.lane, parked.sort_key) == (lane_of(event.id), sort_key(retry_at, event.revision))
@@ -208,7 +208,7 @@ def test_transient_error_lasts(outcome, error):
     assert outcome.output["retry_at"] == f"{retry_at:%Y-%m-%dT%H:%M:%S}.{retry_at.microsecond // 1000:03}Z"
     assert outcome.output["attempt"] == 1
     assert outcome.output["problem"] == f"not delivered: {error}: by the test"
-    assert timedelta(0) < retry_at - outcome.due < timedelta(seconds=30 + 3 + LATE_SECONDS)
+    assert timedelta(0) < retry_at - outcome.due < timedelta(seconds=30 + 7 + LATE_SECONDS)
     assert outcome.delivered == outcome.reported == outcome.reported_to_stack_topic == outcome.undelivered == []
 
 
