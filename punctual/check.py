@@ -23,7 +23,7 @@ from .scenarios import FAILURE_TOPIC, MAX_LATENESS, Outcome, Run, scenarios
 from .stack import Stack
 
 # The horizon is this much longer than the interval between two sweeps (template.yaml, Horizon).
-LEAD_SECONDS = 4
+LEAD_SECONDS = 3
 # Lambda takes up to a minute to begin polling the queue of a new stack.
 WAKE_SECONDS = 120
 # A run adds at most 20 characters to it, and an event's id has at most 64.

@@ -15,7 +15,7 @@ import pytest
 
 from tests.stack.scenarios import MORE_SCENARIOS
 from tools.local import ROOT, Consumer, LocalStack
-from tools.local.scenarios import SCENARIOS, Run, wake
+from tools.local.scenarios import SCENARIOS, LocalRun, wake
 
 OTHER_ACCOUNT = "222222222222"
 # Everything runs at once and cold here, beside other tests. The demo and the benchmark judge lateness.
@@ -25,13 +25,13 @@ MAX_LATENESS = timedelta(seconds=15)
 class BackgroundRun:
     """A run that a thread watches."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: LocalRun) -> None:
         self._run = run
         run.publish()
         self._thread = threading.Thread(target=lambda: [None for _ in run.watch()], daemon=True)
         self._thread.start()
 
-    def wait(self) -> Run:
+    def wait(self) -> LocalRun:
         """Wait until the run has ended. Returns it."""
         self._thread.join()
         return self._run
@@ -54,7 +54,7 @@ def scenarios(stack: LocalStack) -> Iterator[BackgroundRun]:
     """The demo's scenarios and more, all published at once."""
     with Consumer(stack) as consumer:
         wake(stack, consumer)
-        background = BackgroundRun(Run(stack, consumer, SCENARIOS + MORE_SCENARIOS, MAX_LATENESS))
+        background = BackgroundRun(LocalRun(stack, consumer, SCENARIOS + MORE_SCENARIOS, MAX_LATENESS))
         yield background
         background.wait()
 

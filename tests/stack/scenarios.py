@@ -1,12 +1,16 @@
 """Scenarios beyond the demo's: every kind of refusal, where reports go, unusual events, cancel and replace by id."""
 
-import json
-
-from tools.local.scenarios import ABSENT, MISSING_TOPIC, Scenario
+from punctual.scenarios import ABSENT, MISSING_TOPIC, Scenario
 
 
 def refused(name: str, error: str, **fields: object) -> Scenario:
-    return Scenario(name, due=15, expected="refused", fields=fields, error=error)
+    """Reported on the failure topic of the stack."""
+    return Scenario(name, due=15, expected="refused", failure_topic=None, fields=fields, error=error)
+
+
+def not_an_event(name: str, text: str, error: str) -> Scenario:
+    """Reported on the failure topic of the stack."""
+    return Scenario(name, due=0, expected="refused", failure_topic=None, text=text, error=error)
 
 
 MORE_SCENARIOS = [
@@ -29,11 +33,9 @@ MORE_SCENARIOS = [
     refused("nine attributes", "attributes must not be more than 8", attributes={f"a{n}": "x" for n in range(9)}),
     refused("lone surrogate", "payload contains U+D83C", payload="\ud83c"),
     refused("payload too large", "payload is too large", payload="x" * 253 * 1024),
-    Scenario("a list", 0, "refused", text='["date", "target"]', error="the message is not a JSON object"),
-    Scenario(
-        "cancel with another field", 0, "refused", text='{"cancel": "x", "user": "me"}', error="cancel must stand alone"
-    ),
-    Scenario("cancel without an id", 0, "refused", text=json.dumps({"cancel": "a b"}), error="cancel must be 1 to 64"),
+    not_an_event("a list", '["date", "target"]', "the message is not a JSON object"),
+    not_an_event("cancel with another field", '{"cancel": "x", "user": "me"}', "cancel must stand alone"),
+    not_an_event("cancel without an id", '{"cancel": "a b"}', "cancel must be 1 to 64"),
     # Where a report goes.
     Scenario(
         "refused, own failure topic",
@@ -60,13 +62,15 @@ MORE_SCENARIOS = [
         failure_topic=MISSING_TOPIC,
         error="not delivered",
     ),
-    Scenario("not delivered, no failure topic", 7, "reported", target=MISSING_TOPIC, error="not delivered"),
+    Scenario(
+        "not delivered, no failure topic", 7, "reported", MISSING_TOPIC, failure_topic=None, error="not delivered"
+    ),
     # Unusual events.
     Scenario("payload in many scripts", 7, fields={"payload": "Grüße, 世界 🎂 \u2028\\n\n"}),
     Scenario("200 KB", 7.5, fields={"payload": "0123456789" * 20 * 1024}),
     Scenario("with a subject", 7, fields={"subject": "Your order"}),
     Scenario("in a message group", 7, target="orders.fifo", fields={"message_group_id": "customer-7"}),
-    Scenario("with an id", 7, fields={"id": "with_a-Name"}),
+    Scenario("every kind of character in its id", 7, fields={"id": "with_a-Name"}),
     Scenario("one millisecond after a second", 7.001),
     Scenario("one millisecond before a second", 7.999),
     Scenario("due in one second", 1),

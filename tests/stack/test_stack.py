@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from punctual.scenarios import Scenario
 from tests.stack.conftest import BackgroundRun, Role
 from tests.stack.scenarios import MORE_SCENARIOS
 from tools.local import Arrival, Consumer, LocalStack
-from tools.local.scenarios import FIRST_SWEEP, SCENARIOS, Scenario
+from tools.local.scenarios import FIRST_SWEEP, SCENARIOS
 
 # A minute, the 10 s between two checks of the emulator's schedules, and the load of these tests.
 SCHEDULE_SECONDS = 90
@@ -103,7 +104,7 @@ def test_nothing_is_left_in_tables_and_queues(scenarios: BackgroundRun):
 @pytest.mark.parametrize("name", ["canceled by id while parked", "replaced by an earlier one", "second of three"])
 def test_a_parked_event_with_an_id_is_never_started_once_canceled_or_replaced(scenarios: BackgroundRun, name: str):
     [outcome] = [o for o in scenarios.wait().outcomes if o.scenario.name == name]
-    assert outcome.execution is None
+    assert scenarios.wait().inside(outcome).execution is None
 
 
 def test_the_subject_is_passed_on(scenarios: BackgroundRun):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from punctual.scenarios import MISSING_TOPIC, Outcome, Scenario
 from tools.local import Arrival, LocalStack, LocalStackError, demo, emulator, stack
-from tools.local.scenarios import MISSING_TOPIC, Outcome, Run, Scenario
+from tools.local.scenarios import LocalRun
 from tools.local.shell import exit_on_failure, step
 
 PREFIX = "arn:aws:sns:eu-central-1:000000000000"
@@ -132,23 +133,31 @@ def test_a_step_is_announced_before_it_runs_and_timed_after():
 # --- The demo's judgment ----------------------------------------------------------------------------------------------
 
 
-def problems(scenario: Scenario, *arrivals: Arrival, status: str | None = "SUCCEEDED") -> list[str]:
-    """What a run says about a scenario's message, given what arrived and the status of its execution."""
+def ended(scenario: Scenario, *arrivals: Arrival, status: str | None = "SUCCEEDED") -> tuple[LocalRun, Outcome]:
+    """A run of a scenario's message, given what arrived and the status of its execution."""
     local: Any = SimpleNamespace(
         outputs={"InputTopicArn": INPUT, "FailureTopicArn": FAILURES}, client=lambda service: None
     )
     consumer: Any = SimpleNamespace(topic=lambda name, fifo: f"{PREFIX}:{name}", subscribe=lambda topic: None)
-    run = Run(local, consumer, [scenario])
+    run = LocalRun(local, consumer, [scenario])
+    run.started_at = DUE
     outcome = Outcome(
         scenario,
+        id="m",
         message='{"a": 1}',
         message_id="m",
         published_at=DUE - timedelta(seconds=10),
         due=DUE,
-        status=status,
         deliveries=[arrival for arrival in arrivals if arrival.topic == ORDERS],
         reports=[arrival for arrival in arrivals if arrival.topic != ORDERS],
     )
+    run.inside(outcome).status = status
+    return run, outcome
+
+
+def problems(scenario: Scenario, *arrivals: Arrival, status: str | None = "SUCCEEDED") -> list[str]:
+    """What a run says about it."""
+    run, outcome = ended(scenario, *arrivals, status=status)
     return list(run.problems_of(outcome))
 
 
@@ -159,7 +168,8 @@ DELIVERED = Scenario("an event", due=0)
 def arrival(topic: str = ORDERS, message: str = "an event", received: float = 50, sent: float = 50) -> Arrival:
     """A message that reached the queue and the consumer so many milliseconds after the due time."""
     sent_at, received_at = DUE + sent * MILLISECOND, DUE + received * MILLISECOND
-    return Arrival(topic, message, None, {}, "m", DUE, sent_at, received_at)
+    attributes = {"scheduler-id": "m", "scheduler-date": DUE.isoformat()}
+    return Arrival(topic, message, None, attributes, "m", sent_at, sent_at, received_at)
 
 
 def report(topic: str, error: str = "not delivered: gone", event: Any = None) -> Arrival:
@@ -178,7 +188,7 @@ def test_one_delivery_in_time_is_no_problem():
         ([arrival(received=-3, sent=-3)], "3 ms early"),
         ([arrival(received=2, sent=-3)], "3 ms early"),
         ([arrival(received=1001)], "1.001 s late"),
-        ([arrival(), report(FAILURES)], "reported 1 times instead of 0"),
+        ([arrival(), report(FAILURES)], "reported 1 times instead of 0: not delivered: gone"),
     ],
 )
 def test_a_wrong_delivery_is_a_problem(arrivals: list[Arrival], problem: str):
@@ -203,6 +213,7 @@ def test_a_delivery_of_a_canceled_or_replaced_event_is_a_problem(expected: str):
         ("own", report(FAILURES), [f"reported to {FAILURES}"]),
         ("own", report(f"{PREFIX}:own"), []),
         (None, report(FAILURES), []),
+        (None, report(f"{PREFIX}:own"), [f"reported to {PREFIX}:own"]),
         (MISSING_TOPIC, report(FAILURES), []),
         (None, report(FAILURES, error="gone"), ["reported as 'gone'"]),
         (None, report(FAILURES, event={"b": 2}), ['reported with another event: {"b": 2}']),
@@ -228,12 +239,8 @@ def test_a_wrong_report_is_a_problem(failure_topic: str | None, arrived: Arrival
 def test_a_run_waits_longer_for_what_has_not_happened_yet(
     expected: str, arrivals: list[Arrival], status: str | None, is_incomplete: bool
 ):
-    outcome = Outcome(Scenario("an event", 0, expected), "{}", "m", DUE, DUE, status=status)
-    if expected == "refused":
-        outcome.reports = arrivals
-    else:
-        outcome.deliveries = arrivals
-    assert outcome.is_incomplete == is_incomplete
+    run, outcome = ended(Scenario("an event", 0, expected), *arrivals, status=status)
+    assert run.is_incomplete(outcome) == is_incomplete
 
 
 # --- The picture ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Punctual on this machine: an AWS emulator without Docker, and the stack deployed to it with sam."""
 
-from tools.local.consumers import Arrival, Clients, Consumer
+from punctual.consumer import Arrival, Clients, Consumer
 from tools.local.emulator import HOST, LOCAL, ROOT, LocalStackError
 from tools.local.stack import ARCHITECTURE, LocalStack
 

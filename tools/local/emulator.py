@@ -21,6 +21,7 @@ LOCAL = ROOT / ".local"
 RECORD = LOCAL / "stack.json"  # the emulator that save() recorded
 KEPT_LOG = LOCAL / "emulator.log"  # the log of the last emulator with a failure
 PYTHON = ROOT / ".venv/emulator/bin/python"
+MINISTACK = Path(__file__).with_name("ministack.py")
 
 HOST = "127.0.0.1"
 ROOT_KEY = "test"  # MiniStack takes this access key as the account's root user, with or without IAM.
@@ -146,7 +147,7 @@ class Emulator:
             if not _lock(log):
                 raise LocalStackError(f"Another emulator is writing to {self.log_path}")
             self._process = subprocess.Popen(
-                [PYTHON, "-m", "ministack"],
+                [PYTHON, "-P", MINISTACK],  # -P: without this folder, whose ministack.py it would import instead
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,0 +1,36 @@
+"""MiniStack with two corrections to its SNS, for which workflows, the probe, and lateness look as they do on AWS.
+
+The emulator's own Python runs this file in place of `-m ministack`.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+# In the emulator's environment, not in that of the development tools, which mypy sees.
+from ministack.app import main  # type: ignore[import-not-found]
+from ministack.services import sns  # type: ignore[import-not-found]
+
+parse_flat_attributes, build_envelope = sns._parse_message_attributes, sns._build_envelope
+
+
+def message_attributes(params: dict[str, Any]) -> Any:
+    """A workflow's Publish has an object, which was dropped; an SDK's has `MessageAttributes.entry.N`."""
+    attributes = params.get("MessageAttributes")
+    return attributes if isinstance(attributes, dict) else parse_flat_attributes(params)
+
+
+def envelope_with_milliseconds(*arguments: Any) -> Any:
+    """SNS's timestamps have milliseconds. These were whole seconds, so that what was on time looked early."""
+    text = build_envelope(*arguments)
+    *_, is_raw = arguments
+    if is_raw:
+        return text
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps(json.loads(text) | {"Timestamp": now})
+
+
+sns._parse_message_attributes, sns._build_envelope = message_attributes, envelope_with_milliseconds
+
+if __name__ == "__main__":
+    main()
