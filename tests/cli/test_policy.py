@@ -1,0 +1,59 @@
+"""The IAM policy for operators allows each command what it asks of AWS, and no more."""
+
+import pytest
+from botocore.client import BaseClient
+
+from punctual.cli import punctual as group
+from tests.cli.policy import OF_NO_USE_ON_AWS, action, actions_for, statements
+
+ORDER = ("--target", "orders", "--in", "1h", "--payload", "x", "--user", "me")
+
+
+@pytest.fixture
+def asked(monkeypatch) -> set[str]:
+    """The IAM actions of all calls."""
+    call, asked = BaseClient._make_api_call, set()
+
+    def note(client, operation, parameters):
+        asked.add(action(client, operation))
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("schedule", *ORDER),
+        ("list",),
+        ("count",),
+        ("cancel", "order-4711"),  # of an unknown event, for which everything is read
+        ("show", "order-4711"),
+        ("resend",),
+        ("redrive",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_is_allowed_what_it_asks_of_aws_and_no_more(punctual, stack, tables, log, asked, arguments):
+    """`check` has a test of its own in test_check.py."""
+    stack.outputs["InputDeadLettersUrl"] = stack.undelivered
+    stack.physical_ids["InputQueue"] = stack.behind
+    stack.add_undelivered({"payload": "x"})
+    asked.clear()
+    punctual(*arguments)
+    assert asked - {OF_NO_USE_ON_AWS} == actions_for(arguments[0])
+
+
+def test_each_command_is_in_the_policy():
+    """By its name in the id of a statement."""
+    named = "".join(statement["Sid"] for statement in statements())
+    assert [command for command in group.commands if command.capitalize() not in named] == []
+
+
+def test_nothing_is_allowed_on_every_resource():
+    """Each is the stack's, or of the names that `check` uses."""
+    for statement in statements():
+        resources = statement["Resource"]
+        for resource in [resources] if isinstance(resources, str) else resources:
+            assert any(name in resource for name in ("STACK", "SWEEP_ARN", "punctual-check-")), statement
