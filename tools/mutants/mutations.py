@@ -33,11 +33,14 @@ class Mutator:
     ):
         """`keep` says which keys are changed, but not removed."""
         self._changes_of, self._skip, self._keep = changes_of, skip, keep
+        self._seen: set[int] = set()
 
     def changes(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, str, Any]]:
         """Every change in `value`, which is at `path`: where, what it does in words, and the new value or REMOVED."""
-        if self._skip(path):
+        if self._skip(path) or (isinstance(value, dict | list) and id(value) in self._seen):
             return
+        if isinstance(value, dict | list):  # An alias is changed once.
+            self._seen.add(id(value))
         own = self._changes_of(path, value)
         for what, new in own if own is not None else general_changes(value):
             yield path, what, new
@@ -71,18 +74,32 @@ def general_changes(value: Any) -> Iterator[Change]:
 
 
 def changed(root: Any, path: Path, new: Any) -> Any:
-    """`root` with `new` at `path`, or without what is there. The original stays as it is."""
+    """`root` with `new` at `path`, or without what is there. The original stays as it is.
+
+    What YAML's aliases make several places share is changed in all of them, as a change of the file would.
+    """
     if not path:
         return new
-    key, *rest = path
-    copy = root.copy()
-    if rest:
-        copy[key] = changed(root[key], tuple(rest), new)
-    elif new is REMOVED:
-        del copy[key]
+    parent = root
+    for key in path[:-1]:
+        parent = parent[key]
+    own = parent.copy()
+    if new is REMOVED:
+        del own[path[-1]]
     else:
-        copy[key] = new
-    return copy
+        own[path[-1]] = new
+    return _replaced(root, parent, own)
+
+
+def _replaced(value: Any, old: Any, new: Any) -> Any:
+    """`value` with `new` wherever it has the object `old`."""
+    if value is old:
+        return new
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    return value
 
 
 def unlike(mutants: Iterable[Mutant]) -> Iterator[Mutant]:

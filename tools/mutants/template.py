@@ -42,10 +42,13 @@ WORDING = {"Description", "ConstraintDescription", "Sid", "PolicyName", "title",
 # What is about publishing the template, and the form that CloudFormation and IAM ask for.
 OUTSIDE = {"AWS::ServerlessRepo::Application", "AWSTemplateFormatVersion", "Transform"}
 FORM = {"Version"}
-# These make no sense without a value.
+# CloudFormation or IAM refuses what is without these.
 ESSENTIAL = {
     *("Type", "Properties", "Value", "PolicyDocument", "Statement", "AssumeRolePolicyDocument"),
-    *("Effect", "Action", "Resource", "Principal"),
+    *("Effect", "Action", "Resource", "Principal", "Namespace", "MetricName", "Name", "Period", "EvaluationPeriods"),
+    *("ComparisonOperator", "Statistic", "ExtendedStatistic", "Threshold", "TopicArn", "Protocol", "Endpoint"),
+    *("AttributeName", "AttributeType", "KeyType", "KeySchema", "AttributeDefinitions", "Arn", "RoleArn", "Mode"),
+    *("type", "properties", "x", "y", "width", "height", "view", "query"),
 }
 
 # For each value of a setting, what somebody might have written instead.
@@ -240,7 +243,7 @@ class _Subject:
             yield (*variables, "ProbeWidget", "Fn::If"), f"{where}: {what}", changes
 
     def _changes_of_body(self, body: Any) -> Iterator[tuple[str, str, Any]]:
-        mutator = Mutator(self._changes_of_widget, lambda place: place[-1:] == ("title",), lambda _: False)
+        mutator = Mutator(self._changes_of_widget, lambda place: place[-1:] == ("title",), _is_kept)
         for place, what, new in mutator.changes(body):
             yield named(place), what, changed(body, place, new)
 
