@@ -500,3 +500,12 @@ def test_a_message_published_to_the_topic_arrives_in_the_form_that_ingest_reads(
     cloud.fail("PutItem")
     assert handle(arrived) == [received["MessageId"]]  # and its receipt is one that SQS takes:
     assert len(cloud.calls("ChangeMessageVisibility")) == 1
+
+
+def test_the_time_of_an_envelope_is_read_in_utc_and_one_beyond_the_calendar_is_none():
+    """A time that can't be converted is no envelope of SNS: the body is the message."""
+    envelope = {"Message": "text", "MessageId": "m-1", "Timestamp": "2026-12-24T10:00:00+01:00"}
+    read = ingest.read(record("") | {"body": json.dumps(envelope)})
+    assert read.accepted_at == at("09:00") and read.accepted_at.tzinfo is UTC
+    body = json.dumps(envelope | {"Timestamp": "0001-01-01T00:00:00+23:00"})
+    assert ingest.read(record("") | {"body": body}).text == body
