@@ -334,13 +334,14 @@ class Waits:
 @pytest.mark.parametrize(
     ("left", "seconds"), [(30, [25, 28]), (12.5, [7.5, 10.5]), (5, [0, 3]), (3, [0, 1]), (1, [0, 0])]
 )
-def test_the_handler_answers_5_seconds_before_its_time_is_up(cloud, monkeypatch, left, seconds):
+def test_the_handler_answers_5_seconds_before_its_time_is_up(cloud, monkeypatch, capsys, left, seconds):
     """3 of them to make the messages that are not done visible again; never a negative time."""
     waits = Waits(unfinished=1)
     monkeypatch.setattr(ingest, "wait", waits)
     waiting = record(event(datetime.now(UTC) + SOON))
     answer = ingest.handler({"Records": [waiting]}, LambdaContext(seconds_left=left))
     assert waits.seconds == pytest.approx(seconds)
+    assert '"Failed":[1.0]' in capsys.readouterr().out
     assert answer == {"batchItemFailures": [{"itemIdentifier": waiting["messageId"]}]}
     assert len(cloud.calls("ChangeMessageVisibility")) == 1
 
