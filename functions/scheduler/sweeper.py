@@ -35,7 +35,7 @@ LEASE_MARGIN = timedelta(seconds=5)
 # horizon that the next sweep might not start them in time is crowded, and started at once. With all 16 lanes crowded,
 # each gets 40 starts a second until helpers run. `python -m tools.estimates scale` shows what bursts this lets through.
 LOOK_AHEAD = timedelta(seconds=11)
-MAX_KEYS_AHEAD = 300
+MAX_KEYS_AHEAD = 500
 LANE_STARTS_PER_SECOND = 40
 # So many starts, at least two seconds' work, are a burst: each other lane gets a sweeper of its own, a helper. Helpers
 # call no helpers, so that there are never many more than lanes.

@@ -68,7 +68,7 @@ def test_an_idle_sweep_costs_one_query_a_lane_and_no_write(cloud):
     assert sweep(at("10:00")).started == 0
     assert len(cloud.calls("Query")) == len(cloud._calls) == lanes.LANES
     for query in cloud.asked("Query"):
-        assert (query["Limit"], query["ProjectionExpression"], "ConsistentRead" in query) == (300, "sort_key", False)
+        assert (query["Limit"], query["ProjectionExpression"], "ConsistentRead" in query) == (500, "sort_key", False)
 
 
 def test_every_lane_is_swept(cloud):

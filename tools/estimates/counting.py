@@ -80,7 +80,8 @@ class SweepCount(TypedDict):
 
     lanes: int
     look_ahead_seconds: float  # after the horizon
-    max_ahead: int  # events until then beyond which a lane is crowded
+    max_keys: int  # of a lane that a sweep looks at
+    lane_rate: int  # events a second beyond which a lane is crowded
     calls: dict[str, dict[str, int]]
     function_log_bytes: dict[str, int]
 
@@ -271,7 +272,7 @@ class _Counter:
     def _count_sweeps(self) -> SweepCount:
         """A sweep that finds nothing, one that finds one event, and one that finds many; no execution runs."""
         from scheduler.lanes import LANES
-        from scheduler.sweeper import LOOK_AHEAD, MAX_EVENTS_AHEAD
+        from scheduler.sweeper import LANE_STARTS_PER_SECOND, LOOK_AHEAD, MAX_KEYS_AHEAD
 
         calls, log_bytes = {}, {}
         self.are_executions_started = False
@@ -288,7 +289,8 @@ class _Counter:
         return {
             "lanes": LANES,
             "look_ahead_seconds": LOOK_AHEAD.total_seconds(),
-            "max_ahead": MAX_EVENTS_AHEAD,
+            "max_keys": MAX_KEYS_AHEAD,
+            "lane_rate": LANE_STARTS_PER_SECOND,
             "calls": calls,
             "function_log_bytes": log_bytes,
         }

@@ -99,7 +99,7 @@ def waiting_seconds(use: Use, counts: Counts) -> float:
     for number in range(2_000):
         now = number * interval
         ahead = now + horizon + sweep["look_ahead_seconds"]
-        is_crowded = rate * (ahead - max(started_until, now)) > sweep["max_ahead"]
+        is_crowded = rate > sweep["lane_rate"]
         until = max(ahead if is_crowded else now + horizon, started_until)
         if number >= 100:  # after the beginning, in which nothing is parked
             events += until - started_until
@@ -210,7 +210,7 @@ def _units_of_parking(use: Use, counts: Counts) -> _Units:
     yield "Parked: read", far * _item_bytes(counted, use) / 4096 + sweeps * lanes_with_events, "dynamodb_read"
     # A query of a lane reads what is due until the end of the look-ahead; its first 4 KB are in the idle lines.
     width = sweep["look_ahead_seconds"] + use.interval_seconds
-    seen = min(far / MONTH_SECONDS / sweep["lanes"] * width, sweep["max_ahead"] + 1)
+    seen = min(far / MONTH_SECONDS / sweep["lanes"] * width, sweep["max_keys"])
     more = max(0.0, seen * _item_bytes(counted, use) / 4096 - 1) / 2
     yield "Parked: look-ahead", sweeps * sweep["lanes"] * more, "dynamodb_read"
     yield "Sweeper: compute", far * START_SECONDS * template.memory_gb("Sweeper"), _compute(use)

@@ -1,7 +1,6 @@
 """How Punctual works, as far as the simulation needs it: read from its code, template and state machines."""
 
 import json
-import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -38,7 +37,8 @@ class Rules:
     sweeper_seconds: float  # in which a Sweeper starts events
     in_flight: int  # batches of a Sweeper
     look_ahead_seconds: float
-    max_ahead: float  # events in a lane until the end of the look-ahead, beyond which it is crowded
+    max_keys: int  # of a lane that a sweep looks at
+    lane_rate: float  # events a second after the horizon beyond which a lane is crowded
     delete_retry: Retry
     generations: int  # executions of Sweep at the same time
     ingest_batch_size: int
@@ -69,7 +69,8 @@ def rules() -> Rules:
         sweeper_seconds=template.properties("Sweeper")["Timeout"] - sweeper.DEADLINE_MARGIN_SECONDS,
         in_flight=sweeper.MAX_BATCHES_IN_FLIGHT,
         look_ahead_seconds=sweeper.LOOK_AHEAD.total_seconds(),
-        max_ahead=sweeper.MAX_EVENTS_AHEAD,
+        max_keys=sweeper.MAX_KEYS_AHEAD,
+        lane_rate=sweeper.LANE_STARTS_PER_SECOND,
         delete_retry=Retry(
             interval_seconds=parking.DELETE_BACKOFF_SECONDS,
             max_attempts=parking.DELETE_ATTEMPTS,
@@ -130,16 +131,8 @@ class Setup:
     # How early events are started: seconds
     horizon: float = 0  # 0: that of the interval
     look_ahead: float = field(default_factory=lambda: rules().look_ahead_seconds)  # after the horizon
-    # A lane is crowded if it has more events until the end of the look-ahead than this,
-    max_ahead: float = field(default_factory=lambda: rules().max_ahead)
-    # or if the next sweep, that many seconds after its tick, would start them too late at so many a second.
-    lane_rate: float = math.inf
-    reserve: float = 0
-
-    # What a Sweeper might do otherwise
-    helpers_at_once: bool = False  # when `helpers_after` events were found, not only when so many were started
-    delete_threads: int = 0  # for deletes that were throttled; 0: the thread that started the events
-    max_undeleted: int = 1_000  # events that may wait for these threads
+    # A lane is crowded if so many events a second, and one second's more, are due after the horizon. Infinite: never.
+    lane_rate: float = field(default_factory=lambda: rules().lane_rate)
 
     # Quotas, a second
     starts: float = QUOTA["StartExecution"]

@@ -1,6 +1,5 @@
 """Sweeps of parked events, simulated as scheduler.sweeper does them: when is each event started?"""
 
-import math
 import random
 from bisect import bisect_left, insort
 from collections import deque
@@ -9,12 +8,6 @@ from collections.abc import Callable
 from tools.estimates.quotas import LATENCY, Bucket, backoff
 from tools.estimates.rules import Setup, rules
 from tools.estimates.timeline import Timeline
-
-# For Setup.delete_threads: they go on for so long after a Sweeper starts nothing more, take so many events at a time
-# (BatchWriteItem takes no more), and pause for up to so long after they were throttled.
-DELETE_SECONDS = 6
-DELETE_BATCH = 25
-DELETE_PAUSE_SECONDS = 0.25
 
 
 class Sweeps:
@@ -95,38 +88,29 @@ class Sweeps:
     def _query_lanes(self, now: float, is_helper: bool) -> None:
         horizon = now + self.setup.horizon_seconds
         end = horizon + self.setup.look_ahead
-        waiting = []
-        found: float = 0
+        waiting, found = [], 0
         for lane in self._lanes:
-            before = end if self._is_crowded(now, lane, horizon, end) else horizon
+            before = end if self._is_crowded(lane, horizon, end) else horizon
             if due := lane.count(before):
                 waiting.append((lane, before))
-                found += min(due, self.setup.max_ahead + 1)
+                found += min(due, self._rules.max_keys)
         random.shuffle(waiting)
         sweep = _Sweep(now + self._rules.sweeper_seconds, waiting, self.setup, not is_helper)
         queried = now + LATENCY["DynamoDB"] + self.setup.lanes / self.setup.sweeper_rate
-        if self.setup.helpers_at_once and sweep.may_call_helpers and found >= self.setup.helpers_after:
-            self._call_helpers(queried, sweep, len(waiting) - 1)
+        if sweep.may_call_helpers and found >= self.setup.helpers_after:
+            queried = self._call_helpers(queried, sweep, len(waiting) - 1)
         self._timeline.at(queried, self._feed, sweep)
 
-    def _is_crowded(self, now: float, lane: "_Lane", horizon: float, end: float) -> bool:
-        """Whether the next sweep would come too late to start all events of the lane in time."""
-        if lane.count(end) > self.setup.max_ahead:
-            return True
-        if self.setup.lane_rate == math.inf:
-            return False
-        next_sweep = now + self.setup.interval + self.setup.reserve
-        return any(
-            position > (key - next_sweep) * self.setup.lane_rate
-            for position, key in enumerate(lane.keys(horizon, end), 1)
-        )
+    def _is_crowded(self, lane: "_Lane", horizon: float, end: float) -> bool:
+        """Whether the next sweep might not start all events of the lane in time."""
+        seen = lane.keys(horizon, end)[: max(self._rules.max_keys - lane.count(horizon), 0)]
+        return any(number > self.setup.lane_rate * (key - horizon + 1) for number, key in enumerate(seen, 1))
 
     def _call_helpers(self, now: float, sweep: "_Sweep", number: int) -> float:
-        """Returns when the calls have been made: one after the other, or at once on the threads."""
+        """Returns when the calls have been made, one after the other."""
         sweep.may_call_helpers = False
         for place in range(1, number + 1):
-            called = now + LATENCY["invoke"] * (1 if self.setup.helpers_at_once else place)
-            self._timeline.at(called + LATENCY["queued"], self._invoke, True)
+            self._timeline.at(now + LATENCY["invoke"] * place + LATENCY["queued"], self._invoke, True)
         return now + LATENCY["invoke"] * number
 
     # The main thread of a Sweeper
@@ -213,22 +197,11 @@ class Sweeps:
         """Delete those events of a batch that were started, as far as the table does not throttle."""
         events = self._delete_some(now, batch.lane, events)
         now += LATENCY["DynamoDB"]
-        if events and self.setup.delete_threads and now < sweep.ends + DELETE_SECONDS:
-            if sweep.undeleted_events >= self.setup.max_undeleted:
-                self._timeline.at(now + DELETE_PAUSE_SECONDS * random.random(), self._delete, sweep, batch, events, 0)
-                return
-            sweep.undeleted_events += len(events)
-            sweep.undeleted.append((batch.lane, events))
-            batch.lane.in_flight += 1
-            if sweep.free_delete_threads:
-                sweep.free_delete_threads -= 1
-                self._timeline.at(now, self._delete_rest, sweep)
-        elif events and not self.setup.delete_threads and attempt + 1 < self._rules.delete_retry.max_attempts:
+        if events and attempt + 1 < self._rules.delete_retry.max_attempts:
             delay = self._rules.delete_retry.longest_delay(attempt + 1) * random.random()
             self._timeline.at(now + delay, self._delete, sweep, batch, events, attempt + 1)
             return
-        else:
-            batch.lane.returned += events
+        batch.lane.returned += events
         sweep.ended += 1
         sweep.ended_starts += len(batch.started)
         batch.lane.in_flight -= 1
@@ -241,25 +214,6 @@ class Sweeps:
             sweep.is_blocked = False
             self._timeline.at(now, self._feed, sweep)
         self._end_if_drained(sweep)
-
-    def _delete_rest(self, now: float, sweep: "_Sweep") -> None:
-        """A thread that deletes what was throttled, so that it does not keep the others from starting events."""
-        if not sweep.undeleted:
-            sweep.free_delete_threads += 1
-            return
-        lane, events = sweep.undeleted.popleft()
-        left = self._delete_some(now, lane, events[:DELETE_BATCH]) + events[DELETE_BATCH:]
-        sweep.undeleted_events -= len(events) - len(left)
-        now += LATENCY["DynamoDB"]
-        if left and now < sweep.ends + DELETE_SECONDS:
-            sweep.undeleted.append((lane, left))
-            is_throttled = len(left) > len(events) - DELETE_BATCH
-            self._timeline.at(now + is_throttled * DELETE_PAUSE_SECONDS * random.random(), self._delete_rest, sweep)
-            return
-        lane.returned += left
-        lane.in_flight -= 1
-        self._release_if_ended(now, lane)
-        self._timeline.at(now, self._delete_rest, sweep)
 
     def _delete_some(self, now: float, lane: "_Lane", events: list[int]) -> list[int]:
         """Returns those that are left."""
@@ -307,7 +261,7 @@ class _Sweep:
 
     def __init__(self, ends: float, waiting: list[tuple[_Lane, float]], setup: Setup, may_call_helpers: bool):
         self.ends, self.waiting, self.may_call_helpers = ends, waiting, may_call_helpers
-        self.free_threads, self.free_delete_threads = setup.threads, setup.delete_threads
+        self.free_threads = setup.threads
         self.lane: _Lane | None = None  # of which batches are submitted
         self.before = 0.0
         self.queue: deque[_Batch] = deque()  # that no thread has begun
@@ -316,8 +270,6 @@ class _Sweep:
         self.started = 0
         self.is_blocked = self.is_draining = False
         self.processor_free = float("-inf")
-        self.undeleted: deque[tuple[_Lane, list[int]]] = deque()  # started, and throttled when they were deleted
-        self.undeleted_events = 0
 
     def collect(self) -> None:
         self.in_flight -= self.ended
