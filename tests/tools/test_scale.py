@@ -93,9 +93,9 @@ def test_a_lane_is_crowded_if_the_next_sweep_might_start_it_too_late():
 
 
 def test_a_burst_that_a_failed_sweep_missed_is_started_by_the_next():
-    """Five seconds later. A crowded lane still is on time, a small burst is up to 3 s late."""
+    """Five seconds later. A crowded lane still is on time, a small burst is up to 4 s late."""
     assert is_on_time(parked_burst(Setup(), 5_000, is_sweep_missed=True))
-    assert 0 < parked_burst(Setup(), 100, is_sweep_missed=True).quantile(1) < 3
+    assert 0 < parked_burst(Setup(), 100, is_sweep_missed=True).quantile(1) < 4.2
 
 
 def test_a_lane_has_one_sweeper_at_a_time():
