@@ -175,6 +175,7 @@ def in_fork(act: Any, timeout: float | None = None, cpu_seconds: float | None = 
     """The exit code of `act()` in a forked process; negative or 124 if it used more time, of its CPU or at all."""
     if not (pid := os.fork()):
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell ignores it in what runs in its background.
         if cpu_seconds:
             resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds)))
         try:
