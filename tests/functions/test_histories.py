@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduler import lanes
 
-from tests.conftest import Cloud, Start, at, event, sweep, take, wanted
+from tests.conftest import TEMPLATE, Cloud, Start, at, event, sweep, take, wanted
 
 EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "0")) // 20 or 1000
 START = at("10:00")
 SECOND = timedelta(seconds=1)
-SWEEP_INTERVAL = 10 * SECOND
+SWEEP_INTERVAL = int(TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["Default"]) * SECOND
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ TEMPLATE = Template()
 STATES = json.loads(TEMPLATE.definition("Sweep"))["States"]
 INTERVALS = [int(value) for value in TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["AllowedValues"]]
 # Seconds of the workflow. The engines have ten of them in one of ours, on a machine that may be busy.
-LATE_SECONDS = 5 / SWEEP_SCALE
+LATE_SECONDS = 15 / SWEEP_SCALE
 # docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html: iterations of an inline Map that run at a time
 INLINE_ITERATIONS = 40
 # docs.aws.amazon.com/step-functions/latest/dg/choosing-workflow-type.html
