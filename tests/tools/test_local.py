@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from punctual.cli import punctual
 from punctual.scenarios import MISSING_TOPIC, Outcome, Scenario
 from tools.local import Arrival, LocalStack, LocalStackError, demo, emulator, stack
+from tools.local import __main__ as up
 from tools.local.scenarios import LocalRun
 from tools.local.shell import exit_on_failure, step
 
@@ -128,6 +131,17 @@ def test_a_step_is_announced_before_it_runs_and_timed_after():
     )
     assert seen == [("", "  Build ...\n")]
     assert screen.getvalue() == f"  {'Build':38}   0 s\n"
+
+
+# --- make local -------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_that_make_local_prints_exist_with_their_options():
+    """Each is parsed, and not run."""
+    lines = re.findall(r"^  \.local/punctual (.+)$", up.INSTRUCTIONS, re.MULTILINE)
+    for name, *arguments in map(shlex.split, lines):
+        punctual.commands[name].make_context(name, list(arguments))
+    assert [line.split()[0] for line in lines] == ["schedule", "list", "show", "cancel", "schedule", "show"]
 
 
 # --- The demo's judgment ----------------------------------------------------------------------------------------------

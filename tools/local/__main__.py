@@ -2,22 +2,44 @@
 
 import argparse
 import sys
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
+from punctual.consumer import Consumer
 from tools.local.emulator import LOCAL, RECORD, ROOT
+from tools.local.scenarios import wake
 from tools.local.shell import exit_on_failure, step
 from tools.local.stack import LocalStack
 
-AWS = LOCAL / "aws"  # the AWS CLI, pointed at the emulator
+DEV = ROOT / ".venv/dev/bin"
+AWS, PUNCTUAL = LOCAL / "aws", LOCAL / "punctual"  # the AWS CLI and the command punctual, pointed at the emulator
 PORTS = range(1, 2**16)
 
 console, progress = Console(highlight=False), Console(highlight=False, stderr=True)
 
 
+INSTRUCTIONS = """
+Punctual is running. Schedule an event for the topic `target`, list the parked events, show this one, and cancel it:
+
+  .local/punctual schedule --target target --in 5m --payload hello --user me --id greeting
+  .local/punctual list
+  .local/punctual show greeting
+  .local/punctual cancel greeting
+
+Have one delivered. Ten seconds later, `show` says when it passed each state and how late it was:
+
+  .local/punctual schedule --target target --in 10s --payload hello --user me --id soon
+  .local/punctual show soon
+
+`.local/punctual --help` lists all commands; `.local/aws` is the AWS CLI, pointed at the emulator."""
+
+
 def up(port: int | None) -> None:
     """Start the emulator unless it is running, deploy to it, leave it running, and print how to use it."""
     stack = LocalStack.load()
+    is_new = stack is None
     if stack is None:
         stack = LocalStack(port=port)
         step("Start the AWS emulator", stack.start, console=console, progress=progress)
@@ -26,27 +48,23 @@ def up(port: int | None) -> None:
         sys.exit(f"The emulator is already running on port {stack.port}: stop it first (`make stop`)")
     step("Build with sam", stack.build, console=console, progress=progress)
     step("Deploy with sam", stack.deploy, console=console, progress=progress)
+    if is_new:
+        with Consumer(stack) as consumer:
+            awake = partial(wake, stack, consumer)
+            step("Start the first sweep and warm up", awake, console=console, progress=progress)
+    stack.client("sns").create_topic(Name="target")
 
     settings = " ".join(f"{name}={value}" for name, value in stack.environment.items())
-    AWS.write_text(f'#!/bin/sh\nexec env {settings} "{ROOT}/.venv/dev/bin/aws" --endpoint-url {stack.endpoint} "$@"\n')
-    AWS.chmod(0o755)
-    outputs = stack.outputs
-    # The schedule starts the next sweeps, but not before the next full minute.
-    stack.client("stepfunctions").start_execution(stateMachineArn=outputs["SweepArn"])
-    target = stack.client("sns").create_topic(Name="target")["TopicArn"]
-    in_15_seconds = "date -u -v+15S +%FT%TZ" if sys.platform == "darwin" else "date -u -d +15sec +%FT%TZ"
-    print(f"""
-Punctual is running. Publish an event that is due in 15 seconds:
+    write_script(AWS, f'{settings} "{DEV}/aws" --endpoint-url {stack.endpoint}')
+    write_script(PUNCTUAL, f'{settings} PYTHONPATH="{ROOT}" "{DEV}/python" -m punctual')
+    print(INSTRUCTIONS)
+    print(f"Stop it with `make stop`. The log is {stack.log_path.relative_to(ROOT)}.")
 
-  .local/aws sns publish --topic-arn {outputs["InputTopicArn"]} \\
-    --message '{{"date": "'$({in_15_seconds})'", "user": "me", "payload": "hello", "target": "{target}"}}'
 
-See the latest execution. It starts a few seconds before the event is due, and succeeds when that is delivered. Its
-name is the event's id, the MessageId that `publish` printed:
-
-  .local/aws stepfunctions list-executions --max-items 1 --state-machine-arn {outputs["DeliverArn"]}
-
-Stop it with `make stop`. The log is {stack.log_path.relative_to(ROOT)}.""")
+def write_script(path: Path, command: str) -> None:
+    """Write a script that runs a command, with its settings before it and the script's arguments after it."""
+    path.write_text(f'#!/bin/sh\nexec env {command} "$@"\n')
+    path.chmod(0o755)
 
 
 def down() -> None:
@@ -57,6 +75,7 @@ def down() -> None:
         print("Nothing is running.")
     RECORD.unlink(missing_ok=True)
     AWS.unlink(missing_ok=True)
+    PUNCTUAL.unlink(missing_ok=True)
 
 
 def status() -> None:

@@ -1,4 +1,4 @@
-"""MiniStack with two corrections to its SNS, for which workflows, the probe, and lateness look as they do on AWS.
+"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS.
 
 The emulator's own Python runs this file in place of `-m ministack`.
 """
@@ -9,9 +9,11 @@ from typing import Any
 
 # In the emulator's environment, not in that of the development tools, which mypy sees.
 from ministack.app import main  # type: ignore[import-not-found]
-from ministack.services import sns  # type: ignore[import-not-found]
+from ministack.core.iam_evaluator import pin_request_origin  # type: ignore[import-not-found]
+from ministack.services import eventbridge, sns  # type: ignore[import-not-found]
 
 parse_flat_attributes, build_envelope = sns._parse_message_attributes, sns._build_envelope
+publish_for_schedule = eventbridge._dispatch_to_sns
 
 
 def message_attributes(params: dict[str, Any]) -> Any:
@@ -30,7 +32,14 @@ def envelope_with_milliseconds(*arguments: Any) -> Any:
     return json.dumps(json.loads(text) | {"Timestamp": now})
 
 
+def publish_for_schedule_by_tls(*arguments: Any) -> None:
+    """A schedule publishes by TLS. Without it the policy of the input queue refuses what is published."""
+    pin_request_origin("127.0.0.1", True)
+    publish_for_schedule(*arguments)
+
+
 sns._parse_message_attributes, sns._build_envelope = message_attributes, envelope_with_milliseconds
+eventbridge._dispatch_to_sns = publish_for_schedule_by_tls
 
 if __name__ == "__main__":
     main()
