@@ -1,4 +1,4 @@
-"""The benchmark: how late events are, how fast the Sweeper is, and how large the functions are.
+"""The benchmark: how late events are, how fast the Sweeper and the command are, and how large the functions are.
 
     python -m tools.bench                               every part, on this machine (about five minutes)
     python -m tools.bench --write                       the same, and renew docs/performance.md and its pictures
@@ -6,10 +6,11 @@
     python -m tools.bench lateness --stack punctual     a stack on AWS, in the account and Region of the environment
     python -m tools.bench sweep --profile               the Sweeper, and where its time goes
     python -m tools.bench size
+    python -m tools.bench cli                           the command's list and count, with 100,000 parked events
     python -m tools.bench report --write                the saved results again, without measuring
 
 README.md in this folder says what it leaves behind, and which permissions it needs on AWS. The exit status is 1 if an
-event was early or missing.
+event was early or missing, or if the command missed a goal.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tools.bench import report, size, sweep_throughput
+from tools.bench import cli, report, size, sweep_throughput
 from tools.bench.figures import figures
 from tools.bench.lateness import Load, Observation, measure
 from tools.bench.stacks import AwsStack, Stack, function_configuration, local_stack, location, resource_id
@@ -31,7 +32,7 @@ from tools.documents import this_machine
 from tools.local import ROOT, LocalStack, LocalStackError
 
 OUT = ROOT / ".local/bench"
-PARTS = ("lateness", "sweep", "size")
+PARTS = ("lateness", "sweep", "size")  # of docs/performance.md
 
 console = Console()
 
@@ -121,6 +122,12 @@ def run_size(stack: LocalStack) -> dict[str, Any]:
     return conditions() | size.measure(stack.built, environment)
 
 
+def run_cli(stack: LocalStack, options: argparse.Namespace) -> dict[str, Any]:
+    with console.status(f"Running the command with {options.parked_events:,} parked events"):
+        commands = [vars(measured) for measured in cli.measure(stack, options.parked_events)]
+    return conditions() | {"events": options.parked_events, "commands": commands}
+
+
 def conditions() -> dict[str, Any]:
     return {"machine": this_machine(), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
 
@@ -146,7 +153,9 @@ def show(results: dict[str, dict[str, Any]]) -> None:
         report.print_sweep(console, results["sweep"], sweep_throughput.DUE_WITHIN_SECONDS)
     if "size" in results:
         report.print_size(console, results["size"])
-    if len(results) == len(PARTS):
+    if "cli" in results:
+        console.print(cli.table(results["cli"]))
+    if results.keys() == set(PARTS):
         report.print_goals(console, **results)
 
 
@@ -203,6 +212,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     lateness.add_argument("--stack", metavar="NAME", help="measure this stack on AWS instead of a local one")
     commands.add_parser("sweep", help="how fast the Sweeper is", parents=[sweep, files], formatter_class=formatter)
     commands.add_parser("size", help="how large the functions are", parents=[files], formatter_class=formatter)
+    command = commands.add_parser(
+        "cli", help="how fast the command's list and count are", parents=[files], formatter_class=formatter
+    )
+    command.add_argument("--parked-events", type=positive, default=100_000, help="how many events are parked")
     commands.add_parser("report", help="the saved results again", parents=[files, document], formatter_class=formatter)
     has_command = bool(arguments) and (arguments[0] in commands.choices or arguments[0] in ("-h", "--help"))
     return parser.parse_args(arguments if has_command else ["all", *arguments])
@@ -239,6 +252,8 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
             keep("sweep", run_sweep(stack, options))
         if "size" in parts:
             keep("size", run_size(stack))
+        if "cli" in parts:
+            keep("cli", run_cli(stack, options))
     return results
 
 
@@ -252,7 +267,10 @@ def main() -> None:
     if getattr(options, "write", False):
         write(results, options)
     rows = results.get("lateness", {}).get("figures", [])
-    sys.exit(any(row["early"] or row["missing"] for row in rows))
+    missed = cli.misses(results["cli"]) if "cli" in results else []
+    for sentence in missed:
+        console.print(f"MISSED  {sentence}", style="red", markup=False)
+    sys.exit(bool(missed) or any(row["early"] or row["missing"] for row in rows))
 
 
 if __name__ == "__main__":
