@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import tools.bench.__main__ as bench
-from tools.bench import report, size
+from tools.bench import cli, report, size
 from tools.bench.clock_offset import clock_offset
 from tools.bench.figures import figures, percentile
 from tools.bench.lateness import (
@@ -233,6 +233,26 @@ def test_a_part_has_only_its_own_options():
 def test_impossible_loads_are_refused(wrong):
     with pytest.raises(SystemExit):
         bench.parse_arguments(["lateness", *wrong])
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "pages", "memory", "missed"),
+    [
+        ("punctual list --limit 20", 16, 200, []),
+        ("punctual list --limit 20", 17, 200, ["punctual list --limit 20: 17 pages instead of at most 16"]),
+        ("punctual count", 400, 201, ["punctual count: 201 MB instead of at most 200"]),
+    ],
+)
+def test_the_command_misses_a_goal_by_its_memory_or_by_the_pages_of_a_short_list(command, pages, memory, missed):
+    row = {"command": command, "seconds": 1.0, "pages": pages, "memory_mb": memory}
+    result = {"events": 100_000, "commands": [row]}
+    assert cli.misses(result) == missed
+    console = Console(width=100, record=True)
+    console.print(cli.table(result))
+    assert f"{command} 1.0 {pages} {memory}" in " ".join(console.export_text().split())
 
 
 # --- The results ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """How fast `punctual list` and `count` are with many parked events, how much they read, and how much memory they take.
 
-Each command runs in a process of its own, as in a shell, against the Parked table of a deployed stack.
+Each command runs in a process of its own, as in a shell, against a stack that is nothing but a Parked table: sweeps of
+a whole one would use up the emulator, which reads a lane to its end for each.
 """
 
 import json
@@ -11,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched
@@ -28,8 +29,7 @@ from tools.local import LocalStack
 
 type Item = dict[str, Any]  # of DynamoDB
 
-# The least is an hour from now, so that no sweep takes one; the days are those of a usual schedule.
-LEAST_DELAY, SPREAD = timedelta(hours=1), timedelta(days=30)
+SPREAD = timedelta(days=30)
 PAYLOAD = "x" * 500
 THREADS = 8
 
@@ -50,21 +50,17 @@ class Measured:
 
 
 def measure(stack: LocalStack, events: int) -> list[Measured]:
-    """Park that many events in the stack's table, run each command, and delete the events."""
-    items = list(_items(stack, events))
-    _write(stack, [{"PutRequest": {"Item": item}} for item in items])
-    try:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    """Park that many events, and run each command."""
+    users_own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with _table_stack(stack) as (name, table_name):
+        _park(stack, table_name, events)
         measured = []
         for command in COMMANDS:
             arguments = [part.format(events=events) for part in command]
             # A new process for each, so that its memory is its own.
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                measured.append(process.submit(_run, arguments, environment | stack.environment).result())
+                measured.append(process.submit(_run, name, arguments, users_own | stack.environment).result())
         return measured
-    finally:
-        keys = [{"lane": item["lane"], "sort_key": item["sort_key"]} for item in items]
-        _write(stack, [{"DeleteRequest": {"Key": key}} for key in keys])
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -88,37 +84,55 @@ def misses(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _items(stack: LocalStack, events: int) -> Iterator[Item]:
-    """What Ingest puts into the table, made by its own classes."""
+@contextmanager
+def _table_stack(stack: LocalStack) -> Iterator[tuple[str, str]]:
+    """A stack with a table like Parked, as long as the block lasts. Yields the names of both."""
+    parked = stack.client("dynamodb").describe_table(TableName=stack.outputs["ParkedTableName"])["Table"]
+    properties = {name: parked[name] for name in ("KeySchema", "AttributeDefinitions")}
+    template = {
+        "Resources": {
+            "Parked": {"Type": "AWS::DynamoDB::Table", "Properties": properties | {"BillingMode": "PAY_PER_REQUEST"}}
+        },
+        "Outputs": {"ParkedTableName": {"Value": {"Ref": "Parked"}}},
+    }
+    cloudformation, name = stack.client("cloudformation"), f"bench-{uuid.uuid4().hex[:8]}"
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    try:
+        waiter = cloudformation.get_waiter("stack_create_complete")
+        waiter.wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        yield name, stack.outputs_of(name)["ParkedTableName"]
+    finally:
+        cloudformation.delete_stack(StackName=name)
+
+
+def _park(stack: LocalStack, table_name: str, events: int) -> None:
+    """Write what Ingest writes, made by its own classes."""
     collected: list[Item] = []
 
     class Collector:
         def put_item(self, TableName: str, Item: Item) -> None:
             collected.append(Item)
 
-    parking, now = Parking(Collector(), "Parked"), datetime.now(UTC)
+    parking, now = Parking(Collector(), table_name), datetime.now(UTC)
     topic = stack.outputs["InputTopicArn"]
     rules, target = Rules(topic, ("*",)), f"{topic.rpartition(':')[0]}:bench"
     for number in range(events):
-        due = now + LEAST_DELAY + SPREAD * number / events
+        due = now + SPREAD * number / events
         message = {"date": due.isoformat(), "target": target, "user": "bench", "payload": PAYLOAD}
         event = parse(json.dumps(message), str(uuid.uuid4()), now, rules)
         assert isinstance(event, Event)
         parking.park(event)
-        yield collected.pop()
 
+    dynamodb = stack.client("dynamodb", max_pool_connections=THREADS)
 
-def _write(stack: LocalStack, requests: Sequence[dict[str, Any]]) -> None:
-    dynamodb, table = stack.client("dynamodb", max_pool_connections=THREADS), stack.outputs["ParkedTableName"]
-
-    def write(batch: Sequence[dict[str, Any]]) -> None:
-        dynamodb.batch_write_item(RequestItems={table: list(batch)})
+    def write(items: Sequence[Item]) -> None:
+        dynamodb.batch_write_item(RequestItems={table_name: [{"PutRequest": {"Item": item}} for item in items]})
 
     with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(write, batched(requests, BATCH_SIZE, strict=False)))
+        list(threads.map(write, batched(collected, BATCH_SIZE, strict=False)))
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> Measured:
+def _run(stack_name: str, arguments: list[str], environment: dict[str, str]) -> Measured:
     """In the command's process."""
     os.environ.clear()
     os.environ.update(environment)
@@ -127,19 +141,19 @@ def _run(arguments: list[str], environment: dict[str, str]) -> Measured:
     from punctual.cli import main
 
     # Not in the stubs, and the only place that every page passes.
-    pages, name = 0, "_make_api_call"
-    call = getattr(BaseClient, name)
+    pages, method = 0, "_make_api_call"
+    call = getattr(BaseClient, method)
 
     def count(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
         nonlocal pages
         pages += operation == "Query"
         return call(client, operation, parameters)
 
-    setattr(BaseClient, name, count)
+    setattr(BaseClient, method, count)
     began_at = time.perf_counter()
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            main(arguments)
+            main(["--stack", stack_name, *arguments])
     except SystemExit as exit:
         if exit.code:
             raise RuntimeError(f"punctual {' '.join(arguments)} ended with {exit.code}") from exit
