@@ -63,9 +63,8 @@ def demonstrate(console: Console, progress: Console, stack: LocalStack, consumer
         f"All {len(SCENARIOS)} ended as expected: none early, none delivered twice, nothing left in a table or queue.",
         style="green",
     )
-    console.print(
-        "Late: until SNS had accepted it, as its execution states it. The consumer's queue is checked every 100 ms."
-    )
+    console.print("Lateness is the time from the due time until SNS accepted the delivery, as the execution states it.")
+    console.print("Messages arrive up to 100 ms later, because the emulator checks the consumer's queue that often.")
     return True
 
 
