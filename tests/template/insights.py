@@ -67,8 +67,18 @@ def execution_log(runs: list[Run]) -> list[Row]:
     return records
 
 
-# A record that every log has beside those above: its type is not one of theirs.
-STATE_ENTERED = {"id": "2", "type": "WaitStateEntered", "@timestamp": 0, "execution_arn": "arn", "details.name": "Wait"}
+# Records that the log of an execution also has: the last state's has the same output as the execution.
+STATE_RECORDS = [
+    {"id": "2", "type": "WaitStateEntered", "@timestamp": 60_000, "execution_arn": "arn", "details.name": "Wait"},
+    {
+        "id": "6",
+        "type": "TaskStateExited",
+        "@timestamp": 60_000,
+        "execution_arn": "arn",
+        "details.name": "Publish",
+        "details.output": '{"message_id":"m-1","late_ms":9999}',
+    },
+]
 
 
 def _holds(condition: str, row: Row) -> bool:

@@ -79,8 +79,10 @@ def test_publisher_accounts_may_publish():
 
 
 def test_alarms_are_published():
-    """CloudWatch may publish to the alarm topic for this account's alarms, and to no other topic."""
-    cloudwatch = "Service", "cloudwatch.amazonaws.com"
+    """CloudWatch, and no other service, may publish to the alarm topic for this account's alarms, and to no other
+    topic."""
+    cloudwatch, other = (("Service", f"{name}.amazonaws.com") for name in ("cloudwatch", "events"))
+    assert allowed_actions(DEFAULT, "AlarmTopic", other, aws_SourceAccount=ACCOUNT) == set()
     assert allowed_actions(DEFAULT, "AlarmTopic", cloudwatch, aws_SourceAccount=ACCOUNT) == {"sns:Publish"}
     for topic in ("InputTopic", "FailureTopic"):
         assert allowed_actions(DEFAULT, topic, cloudwatch, aws_SourceAccount=ACCOUNT) == set()

@@ -68,6 +68,7 @@ SERIES = {
         (minutes(*[1000] * 6), [OK] * 6),
         (minutes(*[1001] * 4, 1000, *[1001] * 5, 12), [OK] * 9 + [ALARM, OK]),
         (minutes(*[1001] * 4, None, None, 1001), [OK] * 7),
+        (minutes(*[1001] * 5, None), [OK] * 4 + [ALARM, OK]),
         # Two of a hundred late are beyond the 99th percentile, one is not.
         ([[30] * 98 + [5000] * 2] * 6, [OK] * 4 + [ALARM] * 2),
         ([[30] * 99 + [5000]] * 6, [OK] * 6),

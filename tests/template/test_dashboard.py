@@ -10,7 +10,7 @@ import pytest
 from tests.cloudformation import REGION, Template
 from tests.template import recording
 from tests.template.cloudwatch import AWS_METRICS, emitted, statistics_of, watched
-from tests.template.insights import STATE_ENTERED, execution_log, query_source, run_query
+from tests.template.insights import STATE_RECORDS, execution_log, query_source, run_query
 from tests.workflows.simulation import Run
 
 TEMPLATES = {probe: Template(Probe=probe) for probe in ("false", "true")}
@@ -251,7 +251,7 @@ def test_lateness_of_deliveries():
     query = query_of("Lateness in ms, from the date on")["query"]
     records = [record | {"@timestamp": 60_000} for record in execution_log(LATE)]
     others = execution_log(recording.of_machines()["Deliver"].runs)[1:]
-    [row] = run_query(query, [*records, *others, STATE_ENTERED])
+    [row] = run_query(query, [*records, *others, *STATE_RECORDS])
     assert row == {"p50": 50, "p99": 99, "longest": 2500}
     assert len(run_query(query, execution_log(LATE))) == len(LATE)  # A minute apart.
 
@@ -269,7 +269,7 @@ def test_slowest_deliveries():
     """The twenty slowest deliveries, the slowest first, with the execution to look at."""
     assert query_of("Slowest deliveries")["view"] == "table"
     others = execution_log(recording.of_machines()["Deliver"].runs)[1:]
-    rows = run_query(query_of("Slowest deliveries")["query"], [*execution_log(LATE), *others, STATE_ENTERED])
+    rows = run_query(query_of("Slowest deliveries")["query"], [*execution_log(LATE), *others, *STATE_RECORDS])
     assert [row["late_ms"] for row in rows] == [str(ms) for ms in (2500, *range(99, 80, -1))]
     assert rows[0].keys() == {"late_ms", "execution_arn"}
     assert "late-2500" in rows[0]["execution_arn"]
@@ -281,7 +281,7 @@ def test_failed_executions():
     failed = [Run(f"failed-{n}", 0, status="FAILED", error="NotDelivered", cause="gone") for n in range(30)]
     records = execution_log([*LATE, *failed])
     records[-1] |= {"type": "ExecutionTimedOut"}
-    rows = run_query(query_of("Failed executions")["query"], [*records, STATE_ENTERED])
+    rows = run_query(query_of("Failed executions")["query"], [*records, *STATE_RECORDS])
     assert [row["execution_arn"] for row in rows] == [record["execution_arn"] for record in records[:-21:-1]]
     assert rows[1].keys() == {"@timestamp", "execution_arn", "details.error", "details.cause"}
     assert rows[1]["details.error"] == "NotDelivered"
