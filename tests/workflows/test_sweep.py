@@ -203,7 +203,11 @@ def test_duplicate_minutes(interval, apart):
 
 
 @pytest.mark.parametrize("error", ["States.Timeout", "DynamoDB.InternalServerErrorException"])
-@pytest.mark.parametrize("states", [{"RecordStart"}, {"LookUpSuccessor"}, {"RecordStart", "LookUpSuccessor"}], ids=str)
+@pytest.mark.parametrize(
+    "states",
+    [["RecordStart"], ["LookUpSuccessor"], ["RecordStart", "LookUpSuccessor"]],
+    ids=" and ".join,
+)
 def test_failing_record_leaves_no_gap(states, error):
     """If starts can't be recorded or looked up, executions go on, and each minute's overlap: no tick is missing."""
     for interval in INTERVALS:
