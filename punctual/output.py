@@ -1,6 +1,8 @@
 """How the commands print: tables, or one JSON value for machines (`--json`). Progress and notes go to stderr."""
 
 import json
+from collections.abc import Iterable
+from textwrap import indent
 from typing import Any, Self
 
 import click
@@ -25,6 +27,14 @@ class Output:
         """Print a value as JSON."""
         click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
+    def json_list(self, values: Iterable[Any]) -> None:
+        """Print values as a JSON array, each as soon as it is there: all of them may be more than fits in memory."""
+        begin = "[\n"
+        for value in values:
+            click.echo(begin + indent(json.dumps(value, ensure_ascii=False, indent=2), "  "), nl=False)
+            begin = ",\n"
+        click.echo("[]" if begin == "[\n" else "\n]")
+
     def line(self, text: str) -> None:
         """Print a line of the result."""
         click.echo(text)
@@ -37,8 +47,12 @@ class Output:
         """Print a table."""
         self._console.print(table)
 
-    def progress(self) -> Progress:
-        """A progress bar on stderr, shown only on a terminal; it disappears when it ends."""
+    def progress(self, *, beside_output: bool = False) -> Progress:
+        """A progress bar on stderr, shown only on a terminal; it disappears when it ends.
+
+        beside_output: not if stdout is a terminal too, because the output appears there meanwhile.
+        """
         console = Console(stderr=True)
+        is_hidden = not console.is_terminal or (beside_output and self._console.is_terminal)
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        return Progress(*columns, console=console, transient=True, disable=is_hidden)

@@ -3,10 +3,12 @@
 import heapq
 import itertools
 import json
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import batched
 from typing import Any, Self
 
 import click
@@ -18,6 +20,8 @@ from .output import Output
 from .stack import Stack
 
 MAX_BARS = 1000
+# A longer table is printed in pieces of so many rows.
+TABLE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,36 @@ def list_command(stack: Stack, limit: int, after: datetime | None, before: datet
     An event that is due within seconds is in its execution and no longer parked: `show` finds it.
     """
     table_name, output = stack.output("ParkedTableName"), Output.of_context()
-    events = list(parked_events(stack.client("dynamodb"), table_name, after, before, limit))
-    if output.is_json:
-        output.json([event.as_json() for event in events])
-        return
-    if not events:
+    number = 0
+    with output.progress(beside_output=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def counted(events: Iterable[Parked]) -> Iterator[Parked]:
+            nonlocal number
+            for number, event in enumerate(events, 1):
+                if number % TABLE_ROWS == 0:
+                    progress.update(task, description=f"{number:,} events")
+                yield event
+
+        events = counted(parked_events(stack.client("dynamodb"), table_name, after, before, limit))
+        if output.is_json:
+            output.json_list(event.as_json() for event in events)
+            return
+        # Piece by piece: a table of all that may be parked would not fit in memory.
+        for rows in batched(events, TABLE_ROWS, strict=False):
+            output.table(_table(rows, is_first=number <= TABLE_ROWS))
+    if not number:
         output.line("No events are parked.")
-        return
-    table = Table("due (UTC)", "id", "target", "payload", "attempt", box=None, pad_edge=False)
+    if number == limit:
+        output.note(f"The first {limit}. There may be more: see --limit and --after.")
+
+
+def _table(events: Iterable[Parked], is_first: bool) -> Table:
+    """A table of events, or the continuation of one."""
+    table = Table("due (UTC)", "id", "target", "payload", "attempt", box=None, pad_edge=False, show_header=is_first)
+    table.columns[1].min_width = len(
+        str(uuid.UUID(int=0))
+    )  # The usual id, so that continuations stay in their columns.
     for event in events:
         payload = event.event["payload"]
         table.add_row(
@@ -141,9 +167,7 @@ def list_command(stack: Stack, limit: int, after: datetime | None, before: datet
             payload[:40].encode("unicode_escape").decode() + ("..." if payload[40:] else ""),
             str(event.attempt + 1),
         )
-    output.table(table)
-    if len(events) == limit:
-        output.note(f"The first {limit}. There may be more: see --limit and --after.")
+    return table
 
 
 @click.command("count")

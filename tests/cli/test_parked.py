@@ -96,6 +96,26 @@ def test_more_than_the_limit_is_said(punctual, tables):
     assert "There may be more" in result.error
 
 
+def test_a_list_of_more_than_a_thousand_is_printed_in_pieces(punctual, tables, monkeypatch):
+    """As one table, or as one JSON array: with one heading, and the same columns all the way."""
+    monkeypatch.setattr("punctual.parked.TABLE_ROWS", 4)
+    for number in range(10):
+        tables.park(NOW + number * HOUR, number=number)
+    heading, *lines = punctual("list").output.splitlines()
+    assert [line.split()[-2] for line in lines] == [f"order-{number}" for number in range(10)]
+    assert {line.index("orders") for line in lines} == {heading.index("target")}
+    assert listed(punctual) == [f"order-{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_json_that_is_printed_in_pieces_looks_like_any_other(punctual, tables, number):
+    """Indented by two."""
+    for event in range(number):
+        tables.park(NOW + event * HOUR, number=event)
+    output = punctual("--json", "list").output
+    assert output == json.dumps(json.loads(output), indent=2) + "\n"
+
+
 @pytest.mark.parametrize(
     ("by", "counts"),
     [

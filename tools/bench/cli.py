@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.config import Config
 from rich.box import SIMPLE
 from rich.table import Table
 from scheduler.event import Event, Rules, parse
@@ -51,16 +53,22 @@ class Measured:
 
 def measure(stack: LocalStack, events: int) -> list[Measured]:
     """Park that many events, and run each command."""
-    users_own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with _table_stack(stack) as (name, table_name):
-        _park(stack, table_name, events)
-        measured = []
-        for command in COMMANDS:
-            arguments = [part.format(events=events) for part in command]
-            # A new process for each, so that its memory is its own.
-            with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                measured.append(process.submit(_run, name, arguments, users_own | stack.environment).result())
-        return measured
+        _in_a_process(_park, stack.environment, table_name, stack.outputs["InputTopicArn"], events)
+        commands = ([part.format(events=events) for part in command] for command in COMMANDS)
+        return [_in_a_process(_run, stack.environment, name, arguments) for arguments in commands]
+
+
+def _in_a_process[**P, T](work: Callable[P, T], environment: dict[str, str], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function in a new process. Its memory is its own: on Linux a process begins with the peak of its parent,
+    so whatever takes much of it must not be done in that either."""
+    processes = ProcessPoolExecutor(1, get_context("spawn"), initializer=_become, initargs=(environment,))
+    with processes as process:
+        return process.submit(work, *args, **kwargs).result()
+
+
+def _become(environment: dict[str, str]) -> None:
+    os.environ.update(environment)
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -105,7 +113,7 @@ def _table_stack(stack: LocalStack) -> Iterator[tuple[str, str]]:
         cloudformation.delete_stack(StackName=name)
 
 
-def _park(stack: LocalStack, table_name: str, events: int) -> None:
+def _park(table_name: str, input_topic: str, events: int) -> None:
     """Write what Ingest writes, made by its own classes."""
     collected: list[Item] = []
 
@@ -114,8 +122,7 @@ def _park(stack: LocalStack, table_name: str, events: int) -> None:
             collected.append(Item)
 
     parking, now = Parking(Collector(), table_name), datetime.now(UTC)
-    topic = stack.outputs["InputTopicArn"]
-    rules, target = Rules(topic, ("*",)), f"{topic.rpartition(':')[0]}:bench"
+    rules, target = Rules(input_topic, ("*",)), f"{input_topic.rpartition(':')[0]}:bench"
     for number in range(events):
         due = now + SPREAD * number / events
         message = {"date": due.isoformat(), "target": target, "user": "bench", "payload": PAYLOAD}
@@ -123,7 +130,7 @@ def _park(stack: LocalStack, table_name: str, events: int) -> None:
         assert isinstance(event, Event)
         parking.park(event)
 
-    dynamodb = stack.client("dynamodb", max_pool_connections=THREADS)
+    dynamodb = boto3.client("dynamodb", config=Config(max_pool_connections=THREADS))
 
     def write(items: Sequence[Item]) -> None:
         dynamodb.batch_write_item(RequestItems={table_name: [{"PutRequest": {"Item": item}} for item in items]})
@@ -132,10 +139,7 @@ def _park(stack: LocalStack, table_name: str, events: int) -> None:
         list(threads.map(write, batched(collected, BATCH_SIZE, strict=False)))
 
 
-def _run(stack_name: str, arguments: list[str], environment: dict[str, str]) -> Measured:
-    """In the command's process."""
-    os.environ.clear()
-    os.environ.update(environment)
+def _run(stack_name: str, arguments: list[str]) -> Measured:
     from botocore.client import BaseClient
 
     from punctual.cli import main
