@@ -467,6 +467,48 @@ def test_two_stacks_fit_in_one_account():
             assert first.properties(name)[key] != second.properties(name)[key], (name, key)
 
 
+# Type of resource -> the settings that some resource of the type has. Everything else is as AWS has it by default:
+# queues deliver at once, functions share the account's concurrency, names are made up, schedules and alarms are enabled.
+SETTINGS = {
+    "AWS::SNS::Topic": {"KmsMasterKeyId"},
+    "AWS::SNS::Subscription": {"TopicArn", "Protocol", "Endpoint", "RawMessageDelivery", "RedrivePolicy"},
+    "AWS::SQS::Queue": {
+        *("VisibilityTimeout", "MessageRetentionPeriod", "RedrivePolicy"),
+        *("SqsManagedSseEnabled", "KmsMasterKeyId"),
+    },
+    "AWS::DynamoDB::Table": {
+        *("BillingMode", "AttributeDefinitions", "KeySchema", "TimeToLiveSpecification"),
+        *("PointInTimeRecoverySpecification", "SSESpecification"),
+    },
+    "AWS::Serverless::Function": {
+        *("Description", "Handler", "Timeout", "MemorySize", "Role", "LoggingConfig", "Environment", "Events"),
+        "EventInvokeConfig",
+    },
+    "AWS::Serverless::StateMachine": {
+        *("Type", "DefinitionUri", "DefinitionSubstitutions", "Role", "Tracing", "Logging"),
+    },
+    "AWS::Scheduler::Schedule": {"Description", "ScheduleExpression", "FlexibleTimeWindow", "Target"},
+    "AWS::Logs::LogGroup": {"LogGroupName", "RetentionInDays", "KmsKeyId"},
+    "AWS::IAM::Role": {"AssumeRolePolicyDocument", "Policies"},
+    "AWS::IAM::Policy": {"PolicyName", "Roles", "PolicyDocument"},
+    "AWS::SNS::TopicPolicy": {"Topics", "PolicyDocument"},
+    "AWS::SQS::QueuePolicy": {"Queues", "PolicyDocument"},
+    "AWS::CloudWatch::Alarm": {
+        *("AlarmDescription", "AlarmActions", "Namespace", "MetricName", "Dimensions", "Statistic"),
+        *("ExtendedStatistic", "Period", "EvaluationPeriods", "ComparisonOperator", "Threshold", "TreatMissingData"),
+    },
+    "AWS::CloudWatch::Dashboard": {"DashboardName", "DashboardBody"},
+}
+
+
+def test_nothing_else_is_set():
+    """A setting that is not tested in these files does not exist."""
+    found: dict[str, set[str]] = {}
+    for resource in DEFAULT.text["Resources"].values():
+        found.setdefault(resource["Type"], set()).update(resource["Properties"])
+    assert found == SETTINGS
+
+
 # --- The probe --------------------------------------------------------------------------------------------------------
 
 

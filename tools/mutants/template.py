@@ -90,6 +90,22 @@ ALTERNATIVES: dict[str, dict[Any, list[Any]]] = {
     "stat": {"Sum": ["Average", "Maximum"], "Maximum": ["Sum", "Average"]},
     "view": {"timeSeries": ["singleValue"], "singleValue": ["timeSeries"], "table": ["timeSeries"]},
 }
+# Settings that somebody might add to a resource of a type.
+ADDITIONS: dict[str, dict[str, Any]] = {
+    "AWS::SNS::Topic": {"FifoTopic": True},
+    "AWS::SQS::Queue": {"DelaySeconds": 10, "FifoQueue": True},
+    "AWS::SNS::Subscription": {"FilterPolicy": {"kind": ["a"]}},
+    "AWS::DynamoDB::Table": {
+        "TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
+        "TableName": "events",
+    },
+    "AWS::Serverless::Function": {"ReservedConcurrentExecutions": 1, "FunctionName": "name"},
+    "AWS::Serverless::StateMachine": {"Name": "name"},
+    "AWS::Scheduler::Schedule": {"State": "DISABLED", "Name": "name"},
+    "AWS::Logs::LogGroup": {"LogGroupClass": "INFREQUENT_ACCESS"},
+    "AWS::CloudWatch::Alarm": {"ActionsEnabled": False, "DatapointsToAlarm": 1, "AlarmName": "name"},
+    "AWS::IAM::Role": {"ManagedPolicyArns": ["arn:aws:iam::aws:policy/PowerUserAccess"], "RoleName": "name"},
+}
 # Actions that are next to the one that is needed.
 OTHER_ACTIONS = {
     "sns": ("Publish", "Subscribe", "SetTopicAttributes"),
@@ -113,7 +129,8 @@ def _mutants(root: Path) -> Iterator[Mutant]:
     # JSON is YAML, so a changed template is written as JSON; comments are no subject of a test.
     template = yaml.load((root / FILE).read_text(encoding="utf-8"), _Loader)
     subject = _Subject(template)
-    for place, what, new in itertools.chain(subject.mutator.changes(template), subject.dashboard_changes()):
+    changes = itertools.chain(subject.mutator.changes(template), subject.dashboard_changes(), subject.additions())
+    for place, what, new in changes:
         text = json.dumps(changed(template, place, new), ensure_ascii=False)
         yield Mutant(f"{named(place)}: {what}", subject.group(place), {FILE: text})
 
@@ -222,6 +239,13 @@ class _Subject:
                 return [other for other in dict.fromkeys(around) if other != name]
         pseudo = {"AWS::Region": "AWS::AccountId", "AWS::AccountId": "AWS::Region", "AWS::StackName": "AWS::Region"}
         return [pseudo[name]] if name in pseudo else []
+
+    def additions(self) -> Iterator[tuple[Place, str, Any]]:
+        """Every setting added to every resource that does not have it."""
+        for name, resource in self._resources.items():
+            for setting, value in ADDITIONS.get(resource["Type"], {}).items():
+                if setting not in resource["Properties"]:
+                    yield ("Resources", name, "Properties", setting), f"{value} added", value
 
     # --- The dashboard ---
 
