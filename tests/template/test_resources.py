@@ -468,7 +468,7 @@ def test_two_stacks_fit_in_one_account():
 
 
 # Type of resource -> the settings that some resource of the type has. Everything else is as AWS has it by default:
-# queues deliver at once, functions share the account's concurrency, names are made up, schedules and alarms are enabled.
+# a queue delivers at once, functions share the account's concurrency, schedules and alarms are enabled.
 SETTINGS = {
     "AWS::SNS::Topic": {"KmsMasterKeyId"},
     "AWS::SNS::Subscription": {"TopicArn", "Protocol", "Endpoint", "RawMessageDelivery", "RedrivePolicy"},
