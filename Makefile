@@ -66,7 +66,11 @@ bench: environments  ## Measure lateness, throughput, and size on the emulator
 
 cost: environments  ## Estimate the cost of a month: make cost EVENTS=1000000 INTERVAL=10 LOGS=ALL
 	@$(DEV)/python -m tools.estimates cost $(call option,--events,EVENTS) $(call option,--interval,INTERVAL) \
-		$(call option,--logs,LOGS) $(call option,--far-share,FAR_SHARE) $(call option,--fraction-share,FRACTION_SHARE)
+		$(call option,--logs,LOGS) $(call option,--batching,BATCHING) $(call option,--retention-days,RETENTION_DAYS) \
+		$(call option,--architecture,ARCHITECTURE) $(call option,--tracing,TRACING) $(call option,--probe,PROBE) \
+		$(call option,--dashboard,DASHBOARD) $(call option,--far-share,FAR_SHARE) \
+		$(call option,--fraction-share,FRACTION_SHARE) $(call option,--named-share,NAMED_SHARE) \
+		$(call option,--failed-share,FAILED_SHARE) $(call option,--payload-bytes,PAYLOAD_BYTES)
 
 scale: environments  ## Simulate bursts and busy months under the quotas of AWS
 	@$(DEV)/python -m tools.estimates scale

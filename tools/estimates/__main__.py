@@ -54,9 +54,9 @@ def estimates() -> None:
     default=USE.architecture,
     help="Architecture.",
 )
-@click.option("--tracing/--no-tracing", "is_traced", default=USE.is_traced, help="Tracing.")
-@click.option("--dashboard/--no-dashboard", "has_dashboard", default=USE.has_dashboard, help="Dashboard.")
-@click.option("--probe/--no-probe", "has_probe", default=USE.has_probe, help="Probe.")
+@click.option("--tracing", "is_traced", type=bool, default=USE.is_traced, help="Tracing.")
+@click.option("--dashboard", "has_dashboard", type=bool, default=USE.has_dashboard, help="Dashboard.")
+@click.option("--probe", "has_probe", type=bool, default=USE.has_probe, help="Probe.")
 def cost(context: click.Context, /, **use: Any) -> None:
     """What one month costs, line by line; shares are from 0 to 1."""
     if context.invoked_subcommand is None:
@@ -71,7 +71,7 @@ def count() -> None:
 
 @cost.command("document")
 def cost_document() -> None:
-    """Write the tables of docs/cost.md again."""
+    """Write the tables of docs/cost.md again, and draw its picture."""
     cost_tables.renew_document(counting.load(), pricing.load_prices())
 
 

@@ -25,6 +25,7 @@ HOLD_SECONDS = 1.0  # it is invoked 0.5 to 1.5 s before the event is due
 DELIVER_SECONDS = 0.15  # Deliver beside its waits: five states, two calls, half of the 100 ms that are rounded up
 EXPRESS_GB = 0.0625  # 64 MB, the smallest step: definition and input are a few KB
 LOG_COMPRESSION = 0.2  # CloudWatch stores logs compressed
+DURABLE_BYTES = 1000  # written by an execution of a durable function: the message, a wait, a step
 EMPTY_RECEIVES_PER_SECOND = 5 * 3 / 60  # five pollers of Lambda, each with long polls of 20 s
 MAX_BATCH = 10  # messages (BatchSize in template.yaml)
 CHUNK_BYTES = 65536  # SNS and SQS bill a message for each 64 KB
@@ -319,6 +320,13 @@ def alternatives(events: float, prices: Prices) -> dict[str, float]:
     return {
         "EventBridge Scheduler (precise to the minute)": publish + cost("scheduler_invocation", events),
         "Step Functions Standard: Wait, Publish": publish + cost("standard_transition", 2 * events),
+        # The function is invoked at the start and after the wait. What is kept until then is left out, as it is in the
+        # bill of a stack.
+        "Lambda durable functions: start, wait, step": publish
+        + cost("durable_operation", 3 * events)
+        + cost("durable_written", events * DURABLE_BYTES / 1e9)
+        + cost("lambda_request", 2 * events)
+        + cost("lambda_gb_second_arm64", 2 * events * INGEST_SECONDS * 0.125),
         # By its published code: SNS invokes a function; an item in a table with an index is put, updated and deleted
         # (two writes each); two functions work in hundreds; SQS in tens; the last function sleeps half a second for
         # ten events.
