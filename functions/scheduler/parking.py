@@ -6,6 +6,7 @@ An item is `lane` (partition key), `sort_key` (the due time, then the revision),
 
 import random
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,15 +22,14 @@ from .lanes import lane_of, sort_key, sortable
 # Events that one thread starts one after the other, and then deletes at once. BatchWriteItem takes 25; fewer keep more
 # threads busy where a lane is short, and cost no more: a delete is billed by the item.
 BATCH_SIZE = 10
+# Of a BatchWriteItem, by AWS: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
+MAX_DELETES = 25
 # A throttled table leaves deletes unprocessed, and each event that stays is delivered again. With backoff and jitter
-# twelve attempts take 6.6 s on average: in that time a new table makes 26,000 deletes.
+# twelve attempts in a row that delete nothing take 6.6 s on average.
 DELETE_ATTEMPTS = 12
 DELETE_BACKOFF_SECONDS, MAX_DELETE_BACKOFF_SECONDS = 0.05, 2.0
+RELEASE_SECONDS = 1.0  # After the last attempt, for the lease to be released.
 _THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"}
-
-
-class DeletesUnprocessed(Exception):
-    """DynamoDB left deletes unprocessed at every attempt."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +80,41 @@ class Parking:
                 attempt = int(item.get("attempt", {}).get("N", 0))
                 yield ParkedEvent(lane, item["sort_key"]["S"], item["execution"]["S"], item["input"]["S"], attempt)
 
-    def delete(self, events: Sequence[ParkedEvent], deadline: Deadline) -> None:
-        """Delete up to BATCH_SIZE events. Raises botocore's errors or `DeletesUnprocessed`; the next sweep finds, and
-        starts, what is left."""
+    def delete(self, events: Sequence[ParkedEvent]) -> list[ParkedEvent]:
+        """Delete up to MAX_DELETES events, and return those whose deletes the table throttled. Raises botocore's errors
+        for everything else."""
+        if not events:
+            return []
         requests = [{"DeleteRequest": {"Key": _key(event.lane, event.sort_key)}} for event in events]
-        for attempt in range(DELETE_ATTEMPTS):
-            if not requests:
-                return
-            if attempt:
-                pause = min(DELETE_BACKOFF_SECONDS * 2**attempt, MAX_DELETE_BACKOFF_SECONDS) * random.random()
-                if deadline.has_passed(pause):
-                    break
-                time.sleep(pause)
+        try:
+            answer = self._client.batch_write_item(RequestItems={self._table: requests})
+        except ClientError as error:  # A call of which DynamoDB throttles every item.
+            if error.response["Error"]["Code"] not in _THROTTLED:
+                raise
+            return list(events)
+        unprocessed = answer.get("UnprocessedItems", {}).get(self._table, [])
+        left = {request["DeleteRequest"]["Key"]["sort_key"]["S"] for request in unprocessed}
+        return [event for event in events if event.sort_key in left]
+
+    def delete_throttled(self, events: deque[ParkedEvent], deadline: Deadline, most_left: int = 0) -> bool:
+        """Delete events of one lane whose deletes were throttled, until at most so many are left, and take them out of
+        `events`. Goes on as long as there is time and the table deletes some of them. Returns whether it came to its
+        end, and raises as `delete` does. Other threads may add events meanwhile."""
+        attempts_in_vain = 1  # The first was `delete`.
+        while len(events) > most_left:
+            longest = min(DELETE_BACKOFF_SECONDS * 2**attempts_in_vain, MAX_DELETE_BACKOFF_SECONDS)
+            pause = longest * random.random()
+            if attempts_in_vain == DELETE_ATTEMPTS or deadline.has_passed(pause + RELEASE_SECONDS):
+                return False
+            time.sleep(pause)
+            batch = [events.popleft() for _ in range(min(MAX_DELETES, len(events)))]
+            left = batch
             try:
-                answer = self._client.batch_write_item(RequestItems={self._table: requests})
-                requests = answer.get("UnprocessedItems", {}).get(self._table, [])
-            except ClientError as error:  # A call of which DynamoDB throttles every item.
-                if error.response["Error"]["Code"] not in _THROTTLED:
-                    raise
-        if requests:
-            raise DeletesUnprocessed(f"{len(requests)} of {len(events)} events")
+                left = self.delete(batch)
+            finally:
+                events.extend(left)
+            attempts_in_vain = attempts_in_vain + 1 if len(left) == len(batch) else 0
+        return True
 
     def acquire(self, lane: str, holder: str, now: datetime, until: datetime) -> bool:
         """Take the lane's lease until then, unless somebody else holds it. True if it was taken."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from .deadline import Deadline
 from .deliver import DeliverWorkflow, PermanentStartError
 from .failures import Failures
 from .lanes import due_of, lanes
-from .parking import BATCH_SIZE, DeletesUnprocessed, ParkedEvent, Parking
+from .parking import BATCH_SIZE, ParkedEvent, Parking
 
 # A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
 THREADS = 32
@@ -40,9 +41,14 @@ LANE_STARTS_PER_SECOND = 40
 # So many starts, at least two seconds' work, are a burst: each other lane gets a sweeper of its own, a helper. Helpers
 # call no helpers, so that there are never many more than lanes.
 MAX_STARTS_BEFORE_HELPERS = 1000
+# With more throttled deletes than that, a lane makes some before its next starts: else a burst of a million would leave
+# more than the table can delete after the last start, and all these would be repeated.
+MAX_THROTTLED = 500
 # How long to wait for the answers from all lanes before the first is swept, to see a burst at once.
 FIRST_LOOK_SECONDS = 0.5
 HELPER = {"helper": True}
+
+NOT_DELETED = "started but not deleted, so the next sweep repeats them"
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")
@@ -100,6 +106,15 @@ class DueLane:
     before: datetime
     earliest: datetime
     lanes_left: int
+
+
+@dataclass(frozen=True)
+class LeasedLane:
+    """A lane whose lease this sweep holds: its batches, and the events whose deletes the table throttled."""
+
+    lane: str
+    batches: set[Future[SweepResult]] = field(default_factory=set)
+    throttled: deque[ParkedEvent] = field(default_factory=deque)
 
 
 @dataclass(frozen=True)
@@ -202,42 +217,52 @@ class Sweeper:
 
     def _sweep_lane(self, due: DueLane, lease: Lease, deadline: Deadline, pipeline: Pipeline) -> Iterator[None]:
         """Start and delete what is due in a lane, unless another sweep holds its lease. Yields after each batch."""
-        with self._leased(due.lane, lease, pipeline) as batches:
-            if batches is None:
+        with self._leased(due.lane, lease, deadline, pipeline) as leased:
+            if leased is None:
                 return
+            can_delete = True
             for events in batched(self.parking.due_before(due.lane, due.before), BATCH_SIZE, strict=False):
+                if can_delete:
+                    can_delete = self.parking.delete_throttled(leased.throttled, deadline, MAX_THROTTLED)
                 if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
                     break
-                batch = pipeline.submit(self._start_and_delete, events, deadline)
-                batches.add(batch)
-                batch.add_done_callback(lambda ended: None if ended.exception() else batches.discard(ended))
+                batch = pipeline.submit(self._start_and_delete, events, leased, deadline)
+                leased.batches.add(batch)
+                batch.add_done_callback(lambda ended: None if ended.exception() else leased.batches.discard(ended))
                 yield
 
     @contextmanager
-    def _leased(self, lane: str, lease: Lease, pipeline: Pipeline) -> Iterator[set[Future[SweepResult]] | None]:
+    def _leased(self, lane: str, lease: Lease, deadline: Deadline, pipeline: Pipeline) -> Iterator[LeasedLane | None]:
         """Hold a lane's lease; None if another sweep holds it. The lease is released when the batches that were added
         have ended, which is after the block: meanwhile the next lane is swept."""
-        batches: set[Future[SweepResult]] = set()
+        leased = LeasedLane(lane)
         is_held = True  # Perhaps: if acquire fails, its effect is not known.
         try:
             is_held = self.parking.acquire(lane, lease.holder, lease.now, lease.until)
-            yield batches if is_held else None
+            yield leased if is_held else None
         finally:
             if is_held:
-                pipeline.submit(self._release, lane, lease, batches)
+                pipeline.submit(self._finish, leased, lease, deadline)
 
-    def _release(self, lane: str, lease: Lease, batches: set[Future[SweepResult]]) -> SweepResult:
+    def _finish(self, leased: LeasedLane, lease: Lease, deadline: Deadline) -> SweepResult:
+        """Wait for a lane's batches, make its throttled deletes, and release its lease."""
         # These were submitted before, so each has at least begun: waiting for them here can't block the pool.
-        for batch in list(batches):
+        for batch in list(leased.batches):
             batch.result()
         try:
-            self.parking.release(lane, lease.holder)
+            if not self.parking.delete_throttled(leased.throttled, deadline):
+                logger.warning(NOT_DELETED, extra={"lane": leased.lane, "events": len(leased.throttled)})
         except Exception:
-            logger.exception("lease not released, it will expire", extra={"lane": lane})
-        return SweepResult()
+            logger.exception(NOT_DELETED, extra={"lane": leased.lane, "events": len(leased.throttled)})
+        try:
+            self.parking.release(leased.lane, lease.holder)
+        except Exception:
+            logger.exception("lease not released, it will expire", extra={"lane": leased.lane})
+        return SweepResult(failed=len(leased.throttled))
 
-    def _start_and_delete(self, events: Sequence[ParkedEvent], deadline: Deadline) -> SweepResult:
-        """Start, then delete: a crash in between repeats an event, it never loses one."""
+    def _start_and_delete(self, events: Sequence[ParkedEvent], leased: LeasedLane, deadline: Deadline) -> SweepResult:
+        """Start, then delete: a crash in between repeats an event, it never loses one. A thread that starts events does
+        not wait for a throttled table: events that are due would wait with it."""
         result, started = SweepResult(), []
         for event in events:
             if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
@@ -251,13 +276,10 @@ class Sweeper:
         result.started = len(started)
         result.retried = sum(event.attempt > 0 for event in started)
         try:
-            self.parking.delete(started, deadline)
-        except Exception as error:
+            leased.throttled.extend(self.parking.delete(started))
+        except Exception:
             result.failed += len(started)
-            if isinstance(error, DeletesUnprocessed):
-                logger.warning("started but not deleted, so the next sweep repeats them", extra={"reason": str(error)})
-            else:
-                logger.exception("started but not deleted, so the next sweep repeats them")
+            logger.exception(NOT_DELETED, extra={"lane": leased.lane, "events": len(started)})
         return result
 
     def _start(self, event: ParkedEvent) -> None:

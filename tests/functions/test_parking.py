@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import deque
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -9,7 +10,7 @@ from scheduler import parking
 from scheduler.clients import client
 from scheduler.event import Event
 from scheduler.lanes import sort_key
-from scheduler.parking import DeletesUnprocessed, ParkedEvent, Parking
+from scheduler.parking import MAX_DELETES, ParkedEvent, Parking
 
 from tests.conftest import at, deadline
 
@@ -58,76 +59,127 @@ def test_a_look_at_a_lane_is_limited(cloud, table):
     assert table.first_keys("lane-00", at("11:00"), 3) == [parked(number).sort_key for number in range(3)]
 
 
-@pytest.mark.parametrize(("answers", "calls"), [(11, 12), (12, 12), (100, 12)])
-def test_deletes_are_tried_twelve_times(cloud, table, pauses, answers, calls):
-    """Eleven times unprocessed, then done; twelve times, and it is given up."""
-    put(table, parked(1), parked(2))
-    cloud.leave_unprocessed(times=answers)
-    if answers < 12:
-        table.delete([parked(1), parked(2)], deadline(at("10:00")))
-        assert not cloud.parked()
-    else:
-        with pytest.raises(DeletesUnprocessed, match=r"^2 of 2 events$"):
-            table.delete([parked(1), parked(2)], deadline(at("10:00")))
-    assert len(cloud.calls("BatchWriteItem")) == calls and len(pauses) == 11
+def test_a_delete_returns_what_the_table_left(cloud, table):
+    """One of two is left unprocessed: nothing is tried again here."""
+    answers = Answers([1])
+    left = Parking(answers, os.environ["PARKED_TABLE"]).delete([parked(1), parked(2), parked(3)])
+    assert (left, answers.asked) == ([parked(3)], [["r-1", "r-2", "r-3"]])
 
 
-def test_only_what_was_left_is_deleted_again(cloud, table, pauses):
-    """One of two is left unprocessed: the second call is about that one."""
-    put(table, parked(1), parked(2))
+class Answers:
+    """A client that leaves so many of a call's deletes unprocessed, the last ones, call after call; then none."""
 
-    class Half:
-        """A client whose first answer leaves the last delete."""
+    def __init__(self, left: list[int]):
+        self.left, self.asked = iter(left), []
 
+    def batch_write_item(self, RequestItems):
+        [(table, requests)] = RequestItems.items()
+        keys = [request["DeleteRequest"]["Key"]["sort_key"]["S"] for request in requests]
+        self.asked.append([key.split("#")[1] for key in keys])
+        left = next(self.left, 0)
+        return {"UnprocessedItems": {table: requests[len(requests) - left :]}} if left else {"UnprocessedItems": {}}
+
+
+def delete_throttled(events: list[ParkedEvent], answers: Answers, **limits) -> tuple[bool, list[ParkedEvent]]:
+    """Whether it came to its end, and what is left."""
+    throttled = deque(events)
+    has_ended = Parking(answers, os.environ["PARKED_TABLE"]).delete_throttled(
+        throttled, deadline(at("10:00")), **limits
+    )
+    return has_ended, list(throttled)
+
+
+@pytest.mark.parametrize(("answers", "left"), [(10, 0), (11, 2), (100, 2)])
+def test_deletes_are_given_up_after_twelve_attempts_in_vain(cloud, pauses, answers, left):
+    """The sweep's own is the first; ten more are left unprocessed, then done; after eleven it is given up."""
+    client = Answers([2] * answers)
+    has_ended, events = delete_throttled([parked(1), parked(2)], client)
+    assert (has_ended, len(events)) == (left == 0, left)
+    assert len(client.asked) == len(pauses) == 11
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, *[2.0] * 6]
+
+
+def test_deletes_go_on_as_long_as_the_table_makes_some(cloud, pauses):
+    """Forty events, of which the table deletes one at each third attempt: after a delete the pauses begin anew."""
+
+    class Slow(Answers):
         def batch_write_item(self, RequestItems):
-            asked.append(RequestItems[os.environ["PARKED_TABLE"]])
-            return {"UnprocessedItems": {os.environ["PARKED_TABLE"]: asked[0][1:]}} if len(asked) == 1 else {}
+            [(table, requests)] = RequestItems.items()
+            self.asked.append(len(requests))
+            left = len(requests) - (len(self.asked) % 3 == 0)
+            return {"UnprocessedItems": {table: requests[len(requests) - left :]} if left else {}}
 
-    asked: list = []
-    Parking(Half(), os.environ["PARKED_TABLE"]).delete([parked(1), parked(2)], deadline(at("10:00")))
-    assert [len(requests) for requests in asked] == [2, 1] and asked[1] == asked[0][1:]
+    slow = Slow([])
+    assert delete_throttled([parked(number) for number in range(40)], slow) == (True, [])
+    assert len(slow.asked) == 120 and max(slow.asked) == MAX_DELETES == 25
+    assert pauses[:7] == [0.1, 0.2, 0.4, 0.05, 0.1, 0.2, 0.05]
+
+
+def test_only_what_was_left_is_deleted_again(cloud, pauses):
+    """One of two is left unprocessed: the second call is about that one."""
+    client = Answers([1])
+    assert delete_throttled([parked(1), parked(2)], client) == (True, [])
+    assert client.asked == [["r-1", "r-2"], ["r-2"]]
+
+
+def test_what_was_throttled_last_is_tried_again_last(cloud, pauses):
+    """Thirty events: the five that no call was about come before those that a call left."""
+    client = Answers([25])
+    assert delete_throttled([parked(number) for number in range(30)], client) == (True, [])
+    assert [len(asked) for asked in client.asked] == [25, 25, 5]
+    assert client.asked[1][:6] == ["r-25", "r-26", "r-27", "r-28", "r-29", "r-0"]
+
+
+def test_a_number_of_deletes_may_be_left(cloud, pauses):
+    """Sixty events, of which thirty may wait: two calls."""
+    client = Answers([])
+    has_ended, left = delete_throttled([parked(number) for number in range(60)], client, most_left=30)
+    assert (has_ended, left) == (True, [parked(number) for number in range(50, 60)])
+    assert delete_throttled(left, client, most_left=10) == (True, left) and len(client.asked) == 2
 
 
 def test_nothing_to_delete_is_no_call(cloud, table):
     """BatchWriteItem refuses an empty list."""
-    table.delete([], deadline(at("10:00")))
+    assert table.delete([]) == []
+    assert table.delete_throttled(deque(), deadline(at("10:00")))
     assert not cloud.calls("BatchWriteItem")
 
 
 @pytest.mark.parametrize(
-    ("code", "calls"),
-    [
-        ("ProvisionedThroughputExceededException", 12),
-        ("RequestLimitExceeded", 12),
-        ("ThrottlingException", 12),
-        ("AccessDeniedException", 1),
-        ("ResourceNotFoundException", 1),
-    ],
+    "code", ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"]
 )
-def test_throttling_is_waited_out_and_a_refusal_is_raised(cloud, table, pauses, code, calls):
-    """What is refused would be refused again."""
+def test_a_call_that_is_throttled_whole_leaves_everything(cloud, table, code):
+    """DynamoDB answers so if it can process none of the batch."""
     cloud.fail("BatchWriteItem", code)
-    with pytest.raises(DeletesUnprocessed if calls > 1 else ClientError):
-        table.delete([parked(1)], deadline(at("10:00")))
-    assert len(cloud.asked("BatchWriteItem")) == calls
+    assert table.delete([parked(1), parked(2)]) == [parked(1), parked(2)]
 
 
-def test_a_delete_without_an_answer_is_raised(cloud, table, pauses):
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
+def test_a_refusal_is_raised(cloud, table, pauses, code):
+    """It would be refused again."""
+    cloud.fail("BatchWriteItem", code)
+    with pytest.raises(ClientError):
+        table.delete([parked(1)])
+    events = deque([parked(1)])
+    with pytest.raises(ClientError):
+        table.delete_throttled(events, deadline(at("10:00")))
+    assert len(cloud.asked("BatchWriteItem")) == 2 and len(events) == 1
+
+
+def test_a_delete_without_an_answer_is_raised(cloud, table):
     """botocore has tried three times; a timeout is no ClientError. The next sweep finds what is left."""
     cloud.lose_answer("BatchWriteItem")
     with pytest.raises(BotoCoreError):
-        table.delete([parked(1)], deadline(at("10:00")))
-    assert not any(pauses)  # Those of 0 seconds are botocore's own.
+        table.delete([parked(1)])
 
 
 def test_pauses_are_random_up_to_their_length(cloud, table, monkeypatch):
-    """So that many threads do not try again together."""
+    """So that many lanes do not try again together."""
     pauses: list[float] = []
     monkeypatch.setattr(parking.time, "sleep", pauses.append)
     draws = iter([0.5, 0.25, 0.0, 1.0])
     monkeypatch.setattr(random, "random", lambda: next(draws))
-    cloud.leave_unprocessed(times=4)
-    table.delete([parked(1)], deadline(at("10:00")))
+    delete_throttled([parked(1)], Answers([1] * 3))
     assert pauses == pytest.approx([0.05, 0.05, 0.0, 0.8])
 
 

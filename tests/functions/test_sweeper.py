@@ -367,10 +367,12 @@ def test_an_unexpected_exception_at_one_event_fails_that_event_alone(cloud, one_
     assert started(cloud) == orders(30)
 
 
-@pytest.mark.parametrize("method", ["acquire", "due_before", "delete", "release"])
+@pytest.mark.parametrize("method", ["acquire", "due_before", "delete", "delete_throttled", "release"])
 def test_an_unexpected_exception_in_one_lane_leaves_the_others_alone(cloud, method):
     """Wherever it is raised, the sweep ends normally, and nothing is lost."""
     park(64)
+    if method == "delete_throttled":
+        cloud.leave_unprocessed(times=16)
     original = getattr(parking.Parking, method)
     broken = []
 
@@ -411,6 +413,46 @@ def test_a_batch_of_deletes_that_is_throttled_whole_is_made_again(cloud, monkeyp
     park(3)
     cloud.fail("BatchWriteItem", code, times=5)
     assert (sweep(at("10:00")).failed, cloud.parked()) == (0, [])
+
+
+def test_a_throttled_delete_holds_up_no_start(cloud, one_lane, monkeypatch):
+    """One thread, three batches, a table that deletes nothing at first: everything is started before the first pause,
+    and the lease is held until everything is deleted."""
+    park(30)
+    at_pauses = []
+    monkeypatch.setattr(
+        parking.time, "sleep", lambda seconds: at_pauses.append((len(started(cloud)), len(cloud.leases())))
+    )
+    cloud.leave_unprocessed(times=4)
+    result = sweep(at("10:00"), threads=ThreadPoolExecutor(1))
+    assert (result.started, result.failed, cloud.parked(), cloud.leases()) == (30, 0, [], [])
+    assert at_pauses[0] == (30, 1) and {leases for _, leases in at_pauses} == {1}
+
+
+def test_a_lane_with_many_throttled_deletes_makes_some_before_its_next_starts(cloud, one_lane, monkeypatch):
+    """Three batches, one at a time. The third waits for the deletes of the first."""
+    monkeypatch.setattr(sweeper, "MAX_THROTTLED", 9)
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
+    park(30)
+    at_pauses = []
+    monkeypatch.setattr(parking.time, "sleep", lambda seconds: at_pauses.append(len(started(cloud))))
+    cloud.leave_unprocessed(times=4)
+    result = sweep(at("10:00"), threads=ThreadPoolExecutor(1))
+    assert (result.started, result.failed, cloud.parked()) == (30, 0, [])
+    assert at_pauses[0] <= 20
+
+
+def test_a_lane_whose_deletes_all_fail_is_started_all_the_same(cloud, one_lane, monkeypatch):
+    """The deletes are waited for once, not before each batch."""
+    monkeypatch.setattr(sweeper, "MAX_THROTTLED", 0)
+    monkeypatch.setattr(sweeper, "MAX_BATCHES_IN_FLIGHT", 1)
+    park(30)
+    pauses = []
+    monkeypatch.setattr(parking.time, "sleep", pauses.append)
+    cloud.leave_unprocessed()
+    result = sweep(at("10:00"))
+    assert (result.started, result.failed, cloud.leases()) == (30, 30, [])
+    assert len(pauses) == 2 * 11  # and before the lease is released
 
 
 def test_deletes_are_not_made_again_when_the_time_is_up(cloud, monkeypatch):

@@ -138,10 +138,16 @@ def test_events_whose_register_read_is_throttled_are_delivered_unchecked():
     assert outcome.ends == {DELIVERED: FEW}
 
 
-def test_events_that_cannot_be_deleted_are_started_again():
+def test_throttled_deletes_hold_up_no_start_and_repeat_nothing_while_they_go_on():
     outcome = parked_burst(Setup(partitions=1), 15_000)
     assert outcome.throttled["table writes"] > 0
+    assert (outcome.repeats, outcome.quantile(1)) == (0, parked_burst(Setup(), 15_000).quantile(1))
+
+
+def test_events_that_cannot_be_deleted_in_time_are_started_again():
+    outcome = parked_burst(Setup(partitions=1, partition_writes=10), FEW)
     assert outcome.repeats > 0
+    assert outcome.ends == {DELIVERED: FEW}
 
 
 def test_a_bucket_gives_its_rate_and_no_more():

@@ -39,7 +39,10 @@ class Rules:
     look_ahead_seconds: float
     max_keys: int  # of a lane that a sweep looks at
     lane_rate: float  # events a second after the horizon beyond which a lane is crowded
-    delete_retry: Retry
+    delete_retry: Retry  # attempts in a row that delete nothing
+    max_deletes: int  # in one call
+    max_throttled: int  # deletes of a lane that may wait while its events are started
+    seconds_for_deletes: float  # after the last start of a Sweeper
     generations: int  # executions of Sweep at the same time
     ingest_batch_size: int
     call_attempts: int  # of a function's client
@@ -77,6 +80,9 @@ def rules() -> Rules:
             max_delay_seconds=parking.MAX_DELETE_BACKOFF_SECONDS,
             is_jittered=True,
         ),
+        max_deletes=parking.MAX_DELETES,
+        max_throttled=sweeper.MAX_THROTTLED,
+        seconds_for_deletes=sweeper.DEADLINE_MARGIN_SECONDS - parking.RELEASE_SECONDS,
         generations=int(_state("sweep", "RecordStart")["Assign"]["round_end"]) // 60,
         ingest_batch_size=template.properties("Ingest")["Events"]["Messages"]["Properties"]["BatchSize"],
         call_attempts=clients.ATTEMPTS,

@@ -135,17 +135,26 @@ class Sweeps:
                 now += LATENCY["DynamoDB"]
                 if lane.holder is None and now < sweep.ends:
                     lane.holder, lane.is_closing = sweep, False
-                    sweep.lane, sweep.before = lane, before
+                    sweep.leases += 1
+                    sweep.lane, sweep.before, sweep.can_delete = lane, before, True
                     self._timeline.at(now + LATENCY["page"], self._feed, sweep)
                     return
                 continue
+            if sweep.can_delete and len(sweep.lane.throttled) > self._rules.max_throttled:
+                self._delete_throttled(now, sweep.lane, 1, self._rules.max_throttled, self._go_on)
+                return
             events = [] if now >= sweep.ends else sweep.lane.take(self.setup.batch, sweep.before)
             if events:
                 self._submit(now, sweep, _Batch(sweep.lane, events))
             else:
                 sweep.lane.is_closing = True
-                self._release_if_ended(now, sweep.lane)
+                self._finish_if_ended(now, sweep.lane)
                 sweep.lane = None
+
+    def _go_on(self, now: float, lane: "_Lane", has_deleted: bool) -> None:
+        assert lane.holder
+        lane.holder.can_delete = has_deleted
+        self._feed(now, lane.holder)
 
     def _submit(self, now: float, sweep: "_Sweep", batch: "_Batch") -> None:
         sweep.in_flight += 1
@@ -157,16 +166,43 @@ class Sweeps:
             sweep.queue.append(batch)
 
     def _end_if_drained(self, sweep: "_Sweep") -> None:
-        if sweep.is_draining and sweep.in_flight == sweep.ended:
+        if sweep.is_draining and sweep.in_flight == sweep.ended and not sweep.leases:
             self._running -= 1
 
-    def _release_if_ended(self, now: float, lane: "_Lane") -> None:
+    def _finish_if_ended(self, now: float, lane: "_Lane") -> None:
         if lane.is_closing and not lane.in_flight:
-            self._timeline.at(now + LATENCY["DynamoDB"], self._release, lane)
+            self._delete_throttled(now, lane, 1, 0, self._finish)
+
+    def _finish(self, now: float, lane: "_Lane", _: bool) -> None:
+        self._timeline.at(now + LATENCY["DynamoDB"], self._release, lane)
+
+    def _delete_throttled(self, now: float, lane: "_Lane", in_vain: int, most_left: int, then: "_Then") -> None:
+        """Make a lane's throttled deletes, some at a time, until at most so many are left or too many attempts in a row
+        were in vain."""
+        assert lane.holder
+        retry, deletes_end = self._rules.delete_retry, lane.holder.ends + self._rules.seconds_for_deletes
+        pause = retry.longest_delay(in_vain) * random.random()
+        if len(lane.throttled) <= most_left:
+            then(now, lane, True)
+        elif in_vain == retry.max_attempts or now + pause >= deletes_end:
+            then(now, lane, False)
+        else:
+            self._timeline.at(now + pause, self._delete_some_throttled, lane, in_vain, most_left, then)
+
+    def _delete_some_throttled(self, now: float, lane: "_Lane", in_vain: int, most_left: int, then: "_Then") -> None:
+        batch, rest = lane.throttled[: self._rules.max_deletes], lane.throttled[self._rules.max_deletes :]
+        left = self._delete_some(now, lane, batch)
+        lane.throttled = rest + left
+        in_vain = in_vain + 1 if len(left) == len(batch) else 0
+        self._delete_throttled(now + LATENCY["DynamoDB"], lane, in_vain, most_left, then)
 
     def _release(self, now: float, lane: "_Lane") -> None:
+        sweep = lane.holder
+        assert sweep
         lane.put_back()
         lane.holder = None
+        sweep.leases -= 1
+        self._end_if_drained(sweep)
 
     # A thread of a Sweeper
 
@@ -174,7 +210,7 @@ class Sweeps:
         """Start the next event of a batch, or delete the batch after its last."""
         if not batch.events or (now >= sweep.ends and attempt == 1):
             batch.lane.returned += batch.events
-            self._delete(now, sweep, batch, batch.started, 0)
+            self._delete(now, sweep, batch)
             return
         sweep.processor_free = max(sweep.processor_free, now) + 1 / self.setup.sweeper_rate
         called = sweep.processor_free
@@ -193,19 +229,14 @@ class Sweeps:
             batch.lane.returned.append(batch.events.pop())
             self._timeline.at(called + LATENCY["start"], self._start, sweep, batch, 1)
 
-    def _delete(self, now: float, sweep: "_Sweep", batch: "_Batch", events: list[int], attempt: int) -> None:
+    def _delete(self, now: float, sweep: "_Sweep", batch: "_Batch") -> None:
         """Delete those events of a batch that were started, as far as the table does not throttle."""
-        events = self._delete_some(now, batch.lane, events)
+        batch.lane.throttled += self._delete_some(now, batch.lane, batch.started)
         now += LATENCY["DynamoDB"]
-        if events and attempt + 1 < self._rules.delete_retry.max_attempts:
-            delay = self._rules.delete_retry.longest_delay(attempt + 1) * random.random()
-            self._timeline.at(now + delay, self._delete, sweep, batch, events, attempt + 1)
-            return
-        batch.lane.returned += events
         sweep.ended += 1
         sweep.ended_starts += len(batch.started)
         batch.lane.in_flight -= 1
-        self._release_if_ended(now, batch.lane)
+        self._finish_if_ended(now, batch.lane)
         if sweep.queue:
             self._timeline.at(now, self._start, sweep, sweep.queue.popleft(), 1)
         else:
@@ -222,6 +253,10 @@ class Sweeps:
         return events[deleted:]
 
 
+# Called with the time, the lane, and whether its throttled deletes were made.
+_Then = Callable[[float, "_Lane", bool], None]
+
+
 class _Lane:
     """A lane's events, the earliest first, and who holds its lease."""
 
@@ -230,7 +265,8 @@ class _Lane:
         self.holder: _Sweep | None = None
         self.in_flight = 0  # batches
         self.is_closing = False  # after its last batch was submitted
-        self.returned: list[int] = []  # that could not be started or deleted: left to the next sweep
+        self.returned: list[int] = []  # that could not be started: left to the next sweep
+        self.throttled: list[int] = []  # that were started and could not be deleted yet
         self._events: list[int] = []
         self._next = 0  # what is before it was taken
         self._key_of = keys.__getitem__
@@ -252,8 +288,9 @@ class _Lane:
         return events
 
     def put_back(self) -> None:
-        self._events = sorted([*self.returned, *self._events[self._next :]], key=self._key_of)
-        self._next, self.returned = 0, []
+        left = [*self.returned, *self.throttled, *self._events[self._next :]]
+        self._events = sorted(left, key=self._key_of)
+        self._next, self.returned, self.throttled = 0, [], []
 
 
 class _Sweep:
@@ -264,10 +301,12 @@ class _Sweep:
         self.free_threads = setup.threads
         self.lane: _Lane | None = None  # of which batches are submitted
         self.before = 0.0
+        self.can_delete = True
         self.queue: deque[_Batch] = deque()  # that no thread has begun
         self.in_flight = 0  # batches that were submitted and whose results were not collected
         self.ended = self.ended_starts = 0  # of these, and what they started
         self.started = 0
+        self.leases = 0  # that it holds
         self.is_blocked = self.is_draining = False
         self.processor_free = float("-inf")
 
