@@ -15,9 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from .consumer import Consumer
-from .moments import DURATION
+from .moments import to_duration
 from .output import Output
 from .scenarios import FAILURE_TOPIC, MAX_LATENESS, Outcome, Run, scenarios
 from .stack import Stack
@@ -112,7 +113,7 @@ def _prefix(context: click.Context, parameter: click.Parameter, prefix: str) -> 
 )
 @click.option(
     "--max-lateness",
-    type=DURATION,
+    callback=to_duration,
     default=f"{MAX_LATENESS.seconds}s",
     show_default=True,
     metavar="DURATION",
@@ -237,7 +238,9 @@ def _results(run: Run) -> Table:
         state, copies = run.state(outcome), len(outcome.deliveries)
         repeated = f", {copies} times" if copies > 1 else ""
         due = clock(outcome.due) if outcome.has_date else ""
-        table.add_row(outcome.scenario.name, due, *late, f"[{style(state)}]{state}[/]{repeated}{reason(outcome)}")
+        table.add_row(
+            outcome.scenario.name, due, *late, Text.assemble((state, style(state)), repeated, reason(outcome))
+        )
     return table
 
 

@@ -10,13 +10,21 @@ from botocore.exceptions import ClientError
 from rich.table import Table
 
 from ._scheduler.lanes import lane_of
-from .moments import DURATION, shown
+from .moments import shown, to_duration
 from .output import Output
 from .parked import Parked
 from .stack import Stack
 
 # An execution of Express lasts five minutes at most; logs arrive some seconds later.
 RUNNING = timedelta(minutes=6)
+
+# How an execution ends, in its log and as the API says it.
+STATUSES = {
+    "ExecutionSucceeded": "SUCCEEDED",
+    "ExecutionFailed": "FAILED",
+    "ExecutionTimedOut": "TIMED_OUT",
+    "ExecutionAborted": "ABORTED",
+}
 
 
 @dataclass
@@ -42,9 +50,9 @@ class Execution:
                 return f"{problem}; parked again until {retry_at}"
             case "RUNNING", _:
                 return "waiting, or being delivered"
-            case status, {"cause": cause}:
-                return f"{status.lower()}: {cause}"
-        return self.status.lower()
+        ended = self.status.lower().replace("_", " ")
+        error, cause = self.result.get("error"), " ".join(self.result.get("cause", "").split())
+        return ended + (f" with {error}" if error else "") + (f": {cause}" if cause else "")
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -157,7 +165,7 @@ def _from_logs(stack: Stack, id: str, since: datetime) -> list[Execution]:
         .get_paginator("filter_log_events")
         .paginate(
             logGroupName=stack.physical_id("DeliverLog"),
-            startTime=int(since.timestamp() * 1000),
+            startTime=max(0, int(since.timestamp() * 1000)),
             filterPattern=f'{{ $.execution_arn = "*:{id}*" }}',
         )
     )
@@ -185,8 +193,8 @@ def _note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) 
         execution.started_at = at
     elif type.endswith("StateEntered"):
         execution.states = sorted([*execution.states, (at, details["name"])])
-    elif type.startswith("Execution"):
-        execution.status = type.removeprefix("Execution").upper()
+    elif type in STATUSES:
+        execution.status = STATUSES[type]
         execution.ended_at = at
         execution.result = _result(details.get("output"), details.get("error"), details.get("cause"))
 
@@ -200,17 +208,17 @@ def _id_in(text: str | None) -> str | None:
 
 
 def _result(output: str | None, error: str | None, cause: str | None) -> dict[str, Any]:
-    if output:
-        result: dict[str, Any] = json.loads(output)
-        return result
-    return {"error": error, "cause": cause or error} if error else {}
+    if error:  # Beside it, the emulator has an output.
+        return {"error": error, "cause": cause} if cause else {"error": error}
+    result: dict[str, Any] = json.loads(output) if output else {}
+    return result
 
 
 @click.command("show")
 @click.argument("id", metavar="ID")
 @click.option(
     "--since",
-    type=DURATION,
+    callback=to_duration,
     default="1d",
     show_default=True,
     metavar="DURATION",
@@ -261,8 +269,8 @@ def _timeline(id: str, item: dict[str, Any] | None, parked: list[Parked], execut
         rows += [(at, f"  {name}") for at, name in execution.states]
         rows.append((execution.ended_at, f"  {execution.outcome}"))
     for event in parked:
-        attempt = f" for attempt {event.attempt + 1}" if event.attempt else ""
-        rows.append((event.due, f"parked{attempt} in {event.lane}; started shortly before"))
+        retry = f" for retry {event.retry}" if event.retry else ""
+        rows.append((event.due, f"parked{retry} in {event.lane}; started shortly before"))
     table = Table("time (UTC)", id, box=None, pad_edge=False)
     for at, text in rows:
         table.add_row(shown(at) if at else "", text)

@@ -1,6 +1,7 @@
 """How the commands print: tables, or one JSON value for machines (`--json`). Progress and notes go to stderr."""
 
 import json
+import sys
 from collections.abc import Iterable
 from textwrap import indent
 from typing import Any, Self
@@ -10,13 +11,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+# No row is wider, so that none is folded where the output does not go to a terminal.
+PIPED_WIDTH = 1_000_000
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things: 0 events, 1 event, 2,000 events."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
 
 class Output:
     """Where a command prints. `is_json` is the option `--json`."""
 
     def __init__(self, is_json: bool):
         self.is_json = is_json
-        self._console = Console(highlight=False, soft_wrap=True)
+        # What is printed is data: brackets and colons in it are neither styles nor emoji.
+        self._console = Console(
+            highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPED_WIDTH
+        )
 
     @classmethod
     def of_context(cls) -> Self:
@@ -44,8 +56,14 @@ class Output:
         click.echo(text, err=True)
 
     def table(self, table: Table) -> None:
-        """Print a table."""
-        self._console.print(table)
+        """Print a table: fitted to the terminal, or with a line for each row where the output goes elsewhere."""
+        if sys.stdout.isatty():
+            self._console.print(table)
+            return
+        with self._console.capture() as capture:
+            self._console.print(table)
+        for line in capture.get().splitlines():
+            click.echo(line.rstrip())
 
     def progress(self, *, beside_output: bool = False) -> Progress:
         """A progress bar on stderr, shown only on a terminal; it disappears when it ends.

@@ -15,8 +15,8 @@ import click
 from rich.table import Table
 
 from ._scheduler.lanes import due_of, lanes, sortable
-from .moments import MOMENT, shown
-from .output import Output
+from .moments import shown, to_moment
+from .output import Output, plural
 from .stack import Stack
 
 MAX_BARS = 1000
@@ -26,12 +26,13 @@ TABLE_ROWS = 1000
 
 @dataclass(frozen=True)
 class Parked:
-    """A parked event. `due` (UTC) is when a sweep starts it: for an `attempt` above 0, when delivery is tried again."""
+    """A parked event. `due` (UTC) is when a sweep starts it. `retry` counts its failed deliveries: 0 if it has not been
+    tried yet; otherwise `due` is when it is tried again, by an execution whose name ends with `-r` and this number."""
 
     lane: str
     due: datetime
     execution: str
-    attempt: int
+    retry: int
     input: dict[str, Any]
 
     @classmethod
@@ -60,7 +61,7 @@ class Parked:
         return {
             "id": self.id,
             "due": self.due.isoformat(),
-            "attempt": self.attempt,
+            "retry": self.retry,
             "lane": self.lane,
             "execution": self.execution,
             "event": self.event,
@@ -113,8 +114,12 @@ def _items(
         yield from page["Items"]
 
 
-_after = click.option("--after", type=MOMENT, metavar="TIME", help="Only events due at this time (ISO 8601) or later.")
-_before = click.option("--before", type=MOMENT, metavar="TIME", help="Only events due before this time (ISO 8601).")
+_after = click.option(
+    "--after", callback=to_moment, metavar="TIME", help="Only events due at this time (ISO 8601) or later."
+)
+_before = click.option(
+    "--before", callback=to_moment, metavar="TIME", help="Only events due before this time (ISO 8601)."
+)
 
 
 @click.command("list")
@@ -136,7 +141,7 @@ def list_command(stack: Stack, limit: int, after: datetime | None, before: datet
             nonlocal number
             for number, event in enumerate(events, 1):
                 if number % TABLE_ROWS == 0:
-                    progress.update(task, description=f"{number:,} events")
+                    progress.update(task, description=plural(number, "event"))
                 yield event
 
         events = counted(parked_events(stack.client("dynamodb"), table_name, after, before, limit))
@@ -154,10 +159,11 @@ def list_command(stack: Stack, limit: int, after: datetime | None, before: datet
 
 def _table(events: Iterable[Parked], is_first: bool) -> Table:
     """A table of events, or the continuation of one."""
-    table = Table("due (UTC)", "id", "target", "payload", "attempt", box=None, pad_edge=False, show_header=is_first)
-    table.columns[1].min_width = len(
-        str(uuid.UUID(int=0))
-    )  # The usual id, so that continuations stay in their columns.
+    table = Table("due (UTC)", "id", "target", "payload", "retry", box=None, pad_edge=False, show_header=is_first)
+    for column in table.columns:
+        column.overflow = "fold"  # On a narrow terminal nothing is cut.
+    # That of the usual id, so that continuations stay in their columns.
+    table.columns[1].min_width = len(str(uuid.UUID(int=0)))
     for event in events:
         payload = event.event["payload"]
         table.add_row(
@@ -165,7 +171,7 @@ def _table(events: Iterable[Parked], is_first: bool) -> Table:
             event.id,
             event.event["target"].rpartition(":")[2],
             payload[:40].encode("unicode_escape").decode() + ("..." if payload[40:] else ""),
-            str(event.attempt + 1),
+            str(event.retry),
         )
     return table
 
@@ -198,7 +204,7 @@ def count_command(stack: Stack, by: str, after: datetime | None, before: datetim
         return
     if counts:
         output.table(_bar_chart(by, counts))
-    output.line(f"{counts.total():,} events are parked.")
+    output.line(f"{plural(counts.total(), 'event')} {'is' if counts.total() == 1 else 'are'} parked.")
 
 
 def _start_of(by: str, due: datetime) -> datetime:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .life import Found, locate
-from .moments import DURATION, shown
+from .moments import shown, to_duration
 from .output import Output
 from .publisher import Scheduler
 from .stack import Stack
@@ -26,7 +26,9 @@ def _attribute(context: click.Context, parameter: click.Parameter, pairs: tuple[
 @click.option("--target", required=True, metavar="TOPIC", help="ARN, or name in the stack's account and Region.")
 @click.option("--at", metavar="DATE", help="When to deliver: ISO 8601, UTC unless it has an offset or --timezone.")
 @click.option("--timezone", metavar="ZONE", help="IANA time zone of --at, such as Europe/Berlin.")
-@click.option("--in", "delay", type=DURATION, metavar="DURATION", help="When to deliver, from now: 90s, 15m, 2h, 3d.")
+@click.option(
+    "--in", "delay", callback=to_duration, metavar="DURATION", help="When to deliver, from now: 90s, 15m, 2h, 3d."
+)
 @click.option("--payload", metavar="TEXT", help="What to deliver.")
 @click.option(
     "--payload-file", type=click.File("r", encoding="utf-8"), metavar="FILE", help="What to deliver; - reads stdin."

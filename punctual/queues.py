@@ -9,7 +9,7 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .output import Output
+from .output import Output, plural
 from .stack import Stack
 
 # Longer than a run takes with the messages it has received: a message that stays is not received twice in one run.
@@ -24,6 +24,10 @@ class Attempt:
     error: str
     kept_because: str | None = None
 
+    def as_json(self) -> dict[str, str | None]:
+        """What `--json` prints."""
+        return {"id": self.event_id, "error": self.error, "kept_because": self.kept_because}
+
 
 @click.command("resend")
 @click.pass_obj
@@ -33,14 +37,21 @@ def resend_command(stack: Stack) -> None:
     Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
     accepted it. A past date is delivered at once.
     """
-    kept = 0
+    output, kept = Output.of_context(), 0
     queue, topic = stack.output("UndeliveredUrl"), stack.output("InputTopicArn")
-    for attempt in resend(stack.client("sns"), stack.client("sqs"), queue, topic):
-        if attempt.kept_because:
-            kept += 1
-            click.echo(f"kept, {attempt.kept_because}: {attempt.event_id} ({attempt.error})")
-        else:
-            click.echo(f"published again: {attempt.event_id} ({attempt.error})")
+
+    def attempts() -> Iterator[Attempt]:
+        nonlocal kept
+        for attempt in resend(stack.client("sns"), stack.client("sqs"), queue, topic):
+            kept += attempt.kept_because is not None
+            yield attempt
+
+    if output.is_json:
+        output.json_list(attempt.as_json() for attempt in attempts())
+    else:
+        for attempt in attempts():
+            what = f"kept, because {attempt.kept_because}" if attempt.kept_because else "published again"
+            output.line(f"{what}: {attempt.event_id} ({attempt.error})")
     if kept:
         raise click.ClickException(
             f"kept in the queue: {kept} (visible again {HIDDEN_SECONDS // 60} minutes after they were read)"
@@ -58,15 +69,15 @@ def resend(sns: Any, sqs: Any, queue_url: str, topic: str) -> Iterator[Attempt]:
             report = json.loads(message["Body"])
             event_id, error, text = str(report["id"]), str(report["error"]), _as_published(report)
         except (ValueError, TypeError, KeyError):  # Somebody else wrote to the queue.
-            yield Attempt(message["MessageId"], "unknown", "because it is not a failure report")
+            yield Attempt(message["MessageId"], "unknown", "it is not a failure report")
             continue
         if report.get("truncated"):
-            yield Attempt(event_id, error, "because only the beginning of the event is here")
+            yield Attempt(event_id, error, "only the beginning of the event is here")
             continue
         try:
             sns.publish(TopicArn=topic, Message=text)
         except (ClientError, BotoCoreError) as refusal:
-            yield Attempt(event_id, error, f"because it could not be published ({refusal})")
+            yield Attempt(event_id, error, f"it could not be published ({refusal})")
             continue
         sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
         yield Attempt(event_id, error)
@@ -112,7 +123,8 @@ def redrive_command(stack: Stack) -> None:
     for _ in redrive(sqs, stack.output("InputDeadLettersUrl"), stack.physical_id("InputQueue")):
         moved += 1
     output = Output.of_context()
-    output.json({"moved": moved}) if output.is_json else output.line(f"Moved {moved} messages to the input queue.")
+    sentence = f"Moved {plural(moved, 'message')} to the input queue."
+    output.json({"moved": moved}) if output.is_json else output.line(sentence)
 
 
 def redrive(sqs: Any, dead_letters_url: str, input_queue_url: str) -> Iterator[str]:

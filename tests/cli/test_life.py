@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.client import BaseClient
 
 from tests.cli.conftest import NOW
 
@@ -75,14 +76,71 @@ def test_a_delivered_event_is_shown_with_the_time_of_each_state_and_its_lateness
             {"output": '{"retry_at": "2026-12-24T10:00:30Z", "attempt": 1, "problem": "not delivered: Throttled"}'},
             "not delivered: Throttled; parked again until 2026-12-24T10:00:30Z",
         ),
-        ("ExecutionFailed", {"error": "NotDelivered", "cause": "not delivered: gone"}, "failed: not delivered: gone"),
-        ("ExecutionTimedOut", {"error": "States.Timeout"}, "timedout: States.Timeout"),
+        (
+            "ExecutionFailed",
+            {"error": "NotDelivered", "cause": "not delivered: gone"},
+            "failed with NotDelivered: not delivered: gone",
+        ),
+        ("ExecutionTimedOut", {"error": "States.Timeout"}, "timed out with States.Timeout"),
     ],
 )
 def test_every_outcome_is_a_sentence(punctual, tables, log, type, details, sentence):
     """What became of the event in this execution."""
     log.write("order-4711-00000000", started("order-4711", 6), (ago(1), type, details))
-    assert sentence in " ".join(punctual("show", "order-4711").output.split())
+    assert punctual("show", "order-4711").output.splitlines()[-1].endswith(f"  {sentence}")
+
+
+def test_what_is_shown_is_neither_style_nor_folded(punctual, tables, log):
+    """A cause is SNS's own sentence, of any length and with any brackets, and its row is one line."""
+    cause = f"not delivered: [/x] [red] :smile: {'x' * 5000}"
+    log.write(
+        "order-4711-00000000", started("order-4711", 6), (ago(1), "ExecutionFailed", {"error": "E", "cause": cause})
+    )
+    assert punctual("show", "order-4711").output.splitlines()[-1].endswith(f"failed with E: {cause}")
+
+
+def test_an_execution_that_the_api_lists_has_its_error_and_cause(punctual, tables, monkeypatch, stack):
+    """As an emulator that lists Express executions answers, which has an output beside them."""
+    arn, at = "arn:execution", ago(1)
+    answers = {
+        "ListExecutions": {
+            "executions": [{"name": "order-4711-0", "executionArn": arn, "startDate": at, "status": "FAILED"}]
+        },
+        "DescribeExecution": {
+            "input": json.dumps({"id": "order-4711"}),
+            "output": json.dumps({"Error": "NotDelivered", "Cause": "gone"}),
+            "error": "NotDelivered",
+            "cause": "gone",
+            "stopDate": at,
+        },
+        "GetExecutionHistory": {"events": []},
+    }
+    del stack.errors["ListExecutions"]
+    call = BaseClient._make_api_call
+    monkeypatch.setattr(
+        BaseClient,
+        "_make_api_call",
+        lambda client, operation, parameters: answers.get(operation) or call(client, operation, parameters),
+    )
+    [execution] = show(punctual, "order-4711")["executions"]
+    assert (execution["status"], execution["error"], execution["cause"]) == ("FAILED", "NotDelivered", "gone")
+    assert punctual("show", "order-4711").output.splitlines()[-1].endswith("failed with NotDelivered: gone")
+
+
+@pytest.mark.parametrize("since", ["90000d", "365000d"])
+def test_show_reads_from_the_beginning_of_the_log_at_most(punctual, tables, log, since):
+    """A time before 1970 is none that CloudWatch Logs takes."""
+    log.write("order-4711-00000000", started("order-4711", 6), ended({"superseded": True}, 1))
+    assert punctual("show", "order-4711", "--since", since).code == 0
+
+
+def test_a_duration_beyond_the_calendar_is_wrong_usage(punctual, tables, log):
+    """Now minus it would be no time."""
+    result = punctual("show", "order-4711", "--since", "999999d")
+    assert (result.code, result.error) == (
+        2,
+        "punctual: Invalid value for '--since': '999999d' is too long (see punctual show --help)\n",
+    )
 
 
 def test_events_whose_ids_begin_alike_are_told_apart(punctual, tables, log):

@@ -74,17 +74,39 @@ def test_the_table_says_when_what_and_where_to(punctual, tables):
     """One line per event, whatever is in its payload."""
     tables.park(NOW + timedelta(milliseconds=250), id="order-4711", payload="two\nlines")
     heading, line = punctual("list").output.splitlines()
-    assert heading.split() == ["due", "(UTC)", "id", "target", "payload", "attempt"]
-    assert line.split() == ["2026-12-24", "09:00:00.250", "order-4711", "orders", "two\\nlines", "1"]
+    assert heading.split() == ["due", "(UTC)", "id", "target", "payload", "retry"]
+    assert line.split() == ["2026-12-24", "09:00:00.250", "order-4711", "orders", "two\\nlines", "0"]
 
 
-def test_an_event_whose_delivery_is_retried_says_which_attempt_comes(punctual, tables):
-    """Deliver has parked it with its attempt."""
+def test_a_row_is_one_line_where_the_output_is_no_terminal(punctual, tables, monkeypatch):
+    """Whatever the width of the terminal, so that grep finds rows. Nothing in a payload is a style or an emoji."""
+    monkeypatch.setenv("COLUMNS", "40")
+    topic = f"arn:aws:sns:eu-central-1:123456789012:{'t' * 256}"
+    tables.park(NOW, id="i" * 64, payload="[/x] [red]:smile: and more", target=topic)
+    [_, line] = punctual("list").output.splitlines()
+    assert line == f"2026-12-24 09:00:00.000  {'i' * 64}  {'t' * 256}  [/x] [red]:smile: and more  0"
+
+
+def test_on_a_terminal_rows_are_folded_and_nothing_is_cut(punctual, tables, monkeypatch):
+    """To the width of the terminal. An id has to be whole to be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")  # without escape sequences
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    topic = f"arn:aws:sns:eu-central-1:123456789012:{'t' * 50}"
+    event = tables.park(NOW, target=topic)
+    lines = punctual("list").output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert event.id in lines[1] and sum(line.count("t") for line in lines[1:]) == 50
+
+
+def test_an_event_whose_delivery_is_retried_says_which_retry_comes(punctual, tables):
+    """Deliver has parked it with its attempt, and named its execution after it. The table and `--json` say the same."""
     event = tables.park(NOW)
     key = {"lane": {"S": json.loads(event.input)["lane"]}, "sort_key": {"S": f"2026-12-24T10:00:00.000000#{event.id}"}}
     item = {**key, "execution": {"S": f"{event.id}-r2"}, "input": {"S": event.input}, "attempt": {"N": "2"}}
     tables.dynamodb.put_item(TableName="Parked", Item=item)
-    assert [line.split()[-1] for line in punctual("list").output.splitlines()[1:]] == ["1", "3"]
+    assert [line.split()[-1] for line in punctual("list").output.splitlines()[1:]] == ["0", "2"]
+    assert [event["retry"] for event in json.loads(punctual("--json", "list").output)] == [0, 2]
 
 
 def test_more_than_the_limit_is_said(punctual, tables):
@@ -144,6 +166,12 @@ def test_the_bar_chart_has_a_bar_for_each_time(punctual, tables):
 def test_nothing_parked_counts_as_nothing(punctual, tables):
     """No chart."""
     assert punctual("count").output == "0 events are parked.\n"
+
+
+def test_one_event_is_not_one_events(punctual, tables):
+    """The sentence has the singular."""
+    tables.park(NOW)
+    assert punctual("count").output.splitlines()[-1] == "1 event is parked."
 
 
 def test_counting_keeps_a_page_in_memory_not_the_table(punctual, tables):

@@ -55,6 +55,12 @@ def test_messages_are_moved_unchanged(punctual, two_queues):
     assert (two_queues.moved(), two_queues.left()) == (bodies, 0)
 
 
+def test_one_message_is_not_one_messages(punctual, two_queues):
+    """The sentence has the singular."""
+    two_queues.fill("a")
+    assert punctual("redrive").output == "Moved 1 message to the input queue.\n"
+
+
 def test_more_than_one_batch_is_moved(punctual, two_queues):
     """SQS hands out ten at a time."""
     two_queues.fill(*(str(number) for number in range(25)))

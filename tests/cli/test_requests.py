@@ -9,7 +9,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from punctual import cli, life, publisher, queues
-from punctual.moments import DURATION, shown
+from punctual.moments import shown, to_duration
 from punctual.parked import MAX_BARS, Parked, _bar_chart
 from punctual.stack import Stack
 from tests.aws_limits import violations
@@ -185,7 +185,7 @@ def test_a_parked_event_as_json(punctual, tables):
     assert event == {
         "id": "order-4711",
         "due": "2026-12-24T09:00:00+00:00",
-        "attempt": 0,
+        "retry": 0,
         "lane": event["lane"],
         "execution": "order-4711-00000000",
         "event": {
@@ -226,7 +226,7 @@ def test_a_bar_is_labeled_by_its_width(punctual, tables, by, label):
     heading, bar, total = punctual("count", "--by", by).output.splitlines()
     assert heading.split() == [by, "(UTC)", "events"]
     assert bar.rsplit(maxsplit=2) == [label, "1", "█" * 40]
-    assert total == "1 events are parked."
+    assert total == "1 event is parked."
 
 
 def test_a_short_bar_is_seen_and_too_many_are_counted():
@@ -239,11 +239,11 @@ def test_a_short_bar_is_seen_and_too_many_are_counted():
     assert len(list(_bar_chart("hour", dict.fromkeys(starts[:MAX_BARS], 1)).columns[0].cells)) == 1000
 
 
-def test_an_attempt_is_that_of_the_item():
+def test_a_retry_is_the_attempt_of_the_item():
     """An event that was not tried yet has none."""
     item = {name: {"S": "{}"} for name in ("lane", "execution", "input")} | {"sort_key": {"S": "2026-12-24T09:00:00#r"}}
-    assert Parked.from_item(item).attempt == 0
-    assert Parked.from_item(item | {"attempt": {"N": "2"}}).attempt == 2
+    assert Parked.from_item(item).retry == 0
+    assert Parked.from_item(item | {"attempt": {"N": "2"}}).retry == 2
 
 
 def test_show_reads_the_register_and_the_event_by_key(punctual, tables, log, calls):
@@ -298,7 +298,7 @@ def test_the_timeline_tells_the_life_in_order(punctual, tables, log, wide):
     assert lines[2:5] == [
         f"{at[0]}  execution order-4711-00000000 started",
         f"{at[1]}    Publish",
-        f"{at[2]}    failed: because",
+        f"{at[2]}    failed with E: because",
     ]
     assert lines[5].startswith("2026-12-24 10:00:00.000  parked in lane-")
     assert lines[5].endswith("; started shortly before")
@@ -309,6 +309,8 @@ def test_the_timeline_tells_the_life_in_order(punctual, tables, log, wide):
     [
         ("SUCCEEDED", {"message_id": "m", "late_ms": 1234}, "delivered 1,234 ms after its date, as message m"),
         ("RUNNING", {}, "waiting, or being delivered"),
+        ("FAILED", {"error": "NotDelivered", "cause": "two\nlines"}, "failed with NotDelivered: two lines"),
+        ("TIMED_OUT", {"error": "States.Timeout"}, "timed out with States.Timeout"),
         ("ABORTED", {"cause": "by hand"}, "aborted: by hand"),
         ("ABORTED", {}, "aborted"),
     ],
@@ -331,12 +333,13 @@ def test_an_execution_is_that_of_its_id(name, is_of):
     [
         ('{"late_ms": 1}', None, None, {"late_ms": 1}),
         (None, "E", "because", {"error": "E", "cause": "because"}),
-        (None, "E", None, {"error": "E", "cause": "E"}),
+        (None, "E", None, {"error": "E"}),
+        ('{"Error": "E", "Cause": "because"}', "E", "because", {"error": "E", "cause": "because"}),
         (None, None, None, {}),
     ],
 )
 def test_a_result_is_an_output_or_an_error(output, error, cause, result):
-    """An error without a cause is its own."""
+    """With an error it is the error: the emulator has an output beside it."""
     assert life._result(output, error, cause) == result
 
 
@@ -354,7 +357,7 @@ def test_an_input_that_the_log_has_not_whole_has_no_id(text):
 )
 def test_a_duration_is_a_sum(text, seconds):
     """Of numbers with units."""
-    assert DURATION.convert(text, None, None) == timedelta(seconds=seconds)
+    assert to_duration(None, None, text) == timedelta(seconds=seconds)
 
 
 def test_a_time_is_shown_in_utc_to_the_millisecond():

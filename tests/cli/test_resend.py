@@ -53,3 +53,17 @@ def test_a_message_that_is_not_a_failure_report_stays(stack, punctual):
 def test_an_empty_queue_is_a_success(stack, punctual):
     result = punctual("resend")
     assert (result.code, result.output, result.error) == (0, "", "")
+
+
+def test_json_says_of_each_event_whether_it_was_kept(stack, punctual):
+    stack.add_undelivered({"payload": "x"})
+    stack.send_to_undelivered("hello")
+    result = punctual("--json", "resend")
+    published, kept = json.loads(result.output)
+    assert published == {"id": "order-4711", "error": "not delivered: ...", "kept_because": None}
+    assert (kept["error"], kept["kept_because"]) == ("unknown", "it is not a failure report")
+    assert (result.code, result.error.count("\n")) == (1, 1)
+
+
+def test_json_of_an_empty_queue_is_an_empty_list(stack, punctual):
+    assert punctual("--json", "resend").output == "[]\n"
