@@ -1,5 +1,6 @@
 """The command `punctual`: its options, its groups of commands, and how errors become one sentence and an exit code."""
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -25,14 +26,27 @@ from .parked import count_command, list_command
 from .publisher import InvalidEvent
 from .publishing import cancel_command, schedule_command
 from .queues import redrive_command, resend_command
-from .stack import NotPunctual, Stack
+from .stack import NotConfigured, NotPunctual, Stack
 
 EXIT_CODES = "Exit codes: 0 done; 1 refused by AWS, or not everything was done; 2 wrong usage."
+# As CloudFormation takes it: a name, or the stack's ARN.
+STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}|arn:[^\s]+")
+
+
+def _stack_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    if not STACK_NAME.fullmatch(name):
+        raise click.BadParameter(f"{name!r} cannot be the name of a stack")
+    return name
 
 
 @click.group(epilog=EXIT_CODES, no_args_is_help=False)
 @click.option(
-    "--stack", default="punctual", show_default=True, metavar="NAME", help="Name of the CloudFormation stack."
+    "--stack",
+    default="punctual",
+    show_default=True,
+    callback=_stack_name,
+    metavar="NAME",
+    help="Name of the CloudFormation stack.",
 )
 @click.option("--json", is_flag=True, help="Print the result as JSON.")
 @click.version_option(__version__, message="%(version)s")
@@ -75,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except InvalidEvent as error:
         _fail(2, str(error))
-    except NotPunctual as error:
+    except (NotConfigured, NotPunctual) as error:
         _fail(1, str(error))
     except (ClientError, BotoCoreError) as error:
         _fail(1, _sentence(error))

@@ -122,6 +122,11 @@ _before = click.option(
 )
 
 
+def _check_order(after: datetime | None, before: datetime | None) -> None:
+    if after and before and after > before:
+        raise click.UsageError(f"--after {shown(after)} is later than --before {shown(before)}")
+
+
 @click.command("list")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="At most so many.")
 @_after
@@ -130,8 +135,10 @@ _before = click.option(
 def list_command(stack: Stack, limit: int, after: datetime | None, before: datetime | None) -> None:
     """List parked events, the earliest first.
 
-    An event that is due within seconds is in its execution and no longer parked: `show` finds it.
+    An event that is due within seconds is in its execution and no longer parked: `show` finds it. A canceled event that
+    was published without an id stays parked until it is due, and is not delivered then.
     """
+    _check_order(after, before)
     table_name, output = stack.output("ParkedTableName"), Output.of_context()
     number = 0
     with output.progress(beside_output=True) as progress:
@@ -188,6 +195,7 @@ def count_command(stack: Stack, by: str, after: datetime | None, before: datetim
 
     Reads all of them, which DynamoDB bills by their size.
     """
+    _check_order(after, before)
     table_name, output = stack.output("ParkedTableName"), Output.of_context()
     counts: Counter[datetime] = Counter()
     with output.progress() as progress:

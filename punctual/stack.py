@@ -15,6 +15,10 @@ class NotPunctual(Exception):
     """The stack lacks an output that every stack of Punctual has. The text is a sentence for the user."""
 
 
+class NotConfigured(Exception):
+    """The environment has a setting that the AWS SDK cannot use. The text is a sentence for the user."""
+
+
 class Stack:
     """The CloudFormation stack called `name`, in the account and Region that the AWS SDK finds in the environment."""
 
@@ -23,8 +27,11 @@ class Stack:
 
     def client(self, service: Service, **config: Any) -> Any:
         """A boto3 client. `Any`: the stubs of single services are not among the requirements. `config` goes to
-        botocore."""
-        return self._session.client(service, config=Config(**config))
+        botocore. Raises `NotConfigured`, or botocore's errors."""
+        try:
+            return self._session.client(service, config=Config(**config))
+        except ValueError as error:  # Of an endpoint that is no URL, or a number of attempts that is none.
+            raise NotConfigured(f"a setting of the AWS SDK is wrong: {error}") from error
 
     def output(self, key: str) -> str:
         """The value of an output of the stack. Raises botocore's errors, or `NotPunctual`."""

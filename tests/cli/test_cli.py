@@ -13,6 +13,9 @@ from punctual import __version__
         (["resent"], "No such command 'resent'"),
         (["--stak", "x", "resend"], "No such option"),
         (["--stack"], "Option '--stack' requires an argument (see punctual --help)"),
+        (["--stack", "a b", "resend"], "Invalid value for '--stack': 'a b' cannot be the name of a stack"),
+        (["--stack", "", "resend"], "Invalid value for '--stack': '' cannot be the name of a stack"),
+        (["show", 'a"b'], "Invalid value for 'ID': 'a\"b' must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"),
         (["resend", "now"], "Got unexpected extra argument (now) (see punctual resend --help)"),
     ],
 )
@@ -82,6 +85,20 @@ def test_aws_out_of_reach(stack, punctual):
     assert result.code == 1
     assert result.error.startswith("punctual: AWS cannot be reached: Could not connect")
     assert result.error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("AWS_ENDPOINT_URL", "nowhere", "Invalid endpoint: nowhere"),
+        ("AWS_MAX_ATTEMPTS", "many", "invalid literal for int() with base 10: 'many'"),
+    ],
+)
+def test_a_setting_that_the_sdk_cannot_use(punctual, monkeypatch, name, value, sentence):
+    """The environment is no argument, so the exit code is 1."""
+    monkeypatch.setenv(name, value)
+    result = punctual("resend")
+    assert (result.code, result.error) == (1, f"punctual: a setting of the AWS SDK is wrong: {sentence}\n")
 
 
 @pytest.fixture

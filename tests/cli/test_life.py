@@ -51,6 +51,15 @@ def test_an_unnamed_parked_event_is_found_in_its_lane(punctual, tables, log):
     assert [event["event"]["payload"] for event in shown["parked"]] == ["order-0"]
 
 
+def test_a_canceled_event_that_is_still_parked_says_so(punctual, tables, log):
+    """Ingest leaves an event without a name in its lane; Deliver finds its id registered for the cancel."""
+    tables.park(NOW + timedelta(hours=1))
+    assert show(punctual, REVISION)["parked"][0]["superseded"] is False
+    tables.register.claim(REVISION, "the-cancel", "1", NOW)
+    assert show(punctual, REVISION)["parked"][0]["superseded"] is True
+    assert punctual("show", REVISION).output.rstrip().endswith("; canceled or replaced, so not delivered")
+
+
 def test_a_delivered_event_is_shown_with_the_time_of_each_state_and_its_lateness(punctual, tables, log):
     """From the log, whose entries may come in any order."""
     log.write(

@@ -192,6 +192,8 @@ def test_counting_keeps_a_page_in_memory_not_the_table(punctual, tables):
         (["list", "--after", "soon"], "must be an ISO 8601 date and time"),
         (["count", "--by", "week"], "'week' is not one of"),
         (["count", "--before", "2026-13-01"], "is not a date that exists"),
+        (["list", "--after", "2027-01-01", "--before", "2026-01-01"], "--after 2027-01-01 00:00:00.000 is later than"),
+        (["count", "--after", "2027-01-01", "--before", "2026-01-01"], "--after 2027-01-01 00:00:00.000 is later than"),
     ],
 )
 def test_wrong_options_are_refused_in_one_sentence(punctual, tables, arguments, sentence):
