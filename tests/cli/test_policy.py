@@ -1,10 +1,13 @@
 """The IAM policy for operators allows each command what it asks of AWS, and no more."""
 
+import re
+
 import pytest
 from botocore.client import BaseClient
 
 from punctual.cli import punctual as group
-from tests.cli.policy import OF_NO_USE_ON_AWS, action, actions_for, statements
+from tests.cli.policy import OF_NO_USE_ON_AWS, POLICY, action, actions_for, statements
+from tests.cloudformation import ROOT
 
 ORDER = ("--target", "orders", "--in", "1h", "--payload", "x", "--user", "me")
 
@@ -57,3 +60,10 @@ def test_nothing_is_allowed_on_every_resource():
         resources = statement["Resource"]
         for resource in [resources] if isinstance(resources, str) else resources:
             assert any(name in resource for name in ("STACK", "SWEEP_ARN", "punctual-check-")), statement
+
+
+def test_operating_md_says_how_to_fill_in_every_placeholder():
+    """With a command to copy."""
+    placeholders = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", POLICY.read_text()))
+    command = next(line for line in (ROOT / "docs/operating.md").read_text().splitlines() if line.startswith("sed "))
+    assert set(re.findall(r"s[/|]([A-Z_]+)[/|]", command)) == placeholders

@@ -61,10 +61,10 @@ def scenarios(stack: LocalStack) -> Iterator[BackgroundRun]:
 
 @pytest.fixture(scope="package")
 def other(stack: LocalStack, scenarios: BackgroundRun) -> LocalStack:
-    """A second stack, with targets in two accounts."""
+    """A second stack, with targets in two accounts and the probe, which test_probe.py finds at work."""
     account = stack.outputs["InputTopicArn"].split(":")[4]
     topics = ",".join(f"arn:aws:sns:{stack.region}:{account}:*" for account in (account, OTHER_ACCOUNT))
-    stack.deploy({"TargetTopicArns": topics}, stack_name="other")
+    stack.deploy({"TargetTopicArns": topics, "Probe": "true"}, stack_name="other")
     other = copy.copy(stack)
     other.stack_name = "other"
     with Consumer(other) as consumer:

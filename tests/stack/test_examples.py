@@ -253,7 +253,9 @@ class Deployed:
 
     def wait_for(self, text: str, count: int = 1) -> list[str]:
         """The lines of the log with this text, as soon as there are `count`."""
-        lines = wait_for_lines(self.logs, self.NAME, lambda lines: sum(text in line for line in lines) >= count)
+        lines = wait_for_lines(
+            self.logs, f"/aws/lambda/{self.NAME}", lambda lines: sum(text in line for line in lines) >= count
+        )
         return [line for line in lines if text in line]
 
     def remembered(self) -> set[str]:

@@ -16,7 +16,8 @@ from scheduler.lanes import lanes
 from tests.stack.conftest import Role
 from tools.local import Consumer, LocalStack
 
-ROLES = ("IngestRole", "SweeperRole", "HoldRole", "SweepRole", "DeliverRole", "ClockRole")
+PROBE_ROLES = ("ProbeScheduleRole", "ProbeFunctionRole")
+ROLES = ("IngestRole", "SweeperRole", "HoldRole", "SweepRole", "DeliverRole", "ClockRole", *PROBE_ROLES)
 BEYOND_HORIZON = "2100-01-01T00:00:00Z"
 
 
@@ -165,8 +166,8 @@ BURST = "only bursts of hundreds of events need it, and without it the next swee
 # Role, statement id -> why the emulator can't test it. For a statement in NEEDED_FOR this means its other actions.
 NOT_TESTABLE = {
     ("IngestRole", "ReceiveMessages"): POLLER,
-    **{(role, "Trace"): NO_XRAY for role in ("IngestRole", "SweeperRole", "HoldRole")},
-    **{(role, "Log"): OWN_LOGS for role in ("IngestRole", "SweeperRole", "HoldRole")},
+    **{(role, "Trace"): NO_XRAY for role in ("IngestRole", "SweeperRole", "HoldRole", "ProbeFunctionRole")},
+    **{(role, "Log"): OWN_LOGS for role in ("IngestRole", "SweeperRole", "HoldRole", "ProbeFunctionRole")},
     **{(role, "WriteExecutionLogs"): OWN_LOGS for role in ("SweepRole", "DeliverRole")},
     **{(role, "TraceExecutions"): NO_XRAY for role in ("SweepRole", "DeliverRole")},
     ("SweeperRole", "ReportFailures"): NO_REFUSAL,
@@ -181,6 +182,8 @@ NOT_TESTABLE = {
     ("DeliverRole", "ParkAgain"): NO_ROLE,
     ("DeliverRole", "HoldFraction"): NO_ROLE,
     ("DeliverRole", "SendToUndelivered"): NO_ROLE,
+    ("DeliverRole", "DeliverProbe"): NO_ROLE,
+    ("ProbeScheduleRole", "PublishProbe"): NO_ROLE,
 }
 
 

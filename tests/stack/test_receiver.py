@@ -60,7 +60,9 @@ class Receiver:
         def wanted(lines: list[str]) -> list[dict]:
             return [message for line in lines if line.startswith("{") and is_wanted(message := json.loads(line))]
 
-        lines = wait_for_lines(self.client("logs"), self.outputs["ReceiverName"], lambda lines: bool(wanted(lines)))
+        lines = wait_for_lines(
+            self.client("logs"), f"/aws/lambda/{self.outputs['ReceiverName']}", lambda lines: bool(wanted(lines))
+        )
         return next(iter(wanted(lines)), None)
 
 
