@@ -136,15 +136,34 @@ def test_journal(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mutant_is_killed(mutants):
+@pytest.mark.parametrize(
+    ("area", "first", "second", "stage", "by"),
+    [
+        (
+            "template",
+            "Parameters.Dashboard.Default: true -> false",
+            "Resources.InputDelayAlarm.Properties.Threshold: *",
+            ["tests/template/test_parameters.py", "-k", "test_default_of_a_parameter"],
+            "test_default_of_a_parameter[Dashboard]",
+        ),
+        (
+            "definitions",
+            "deliver: StartAt: -> LookUpRevision",
+            "sweep: *.TimeoutSeconds: *",
+            ["tests/workflows/test_definitions.py", "-k", "test_every_state_is_reached"],
+            "test_every_state_is_reached[Deliver]",
+        ),
+    ],
+)
+def test_a_mutant_is_killed(mutants, area, first, second, stage, by):
     """A run tells what a test notices from what it does not, in a copy: the checkout stays as it is."""
-    before = (ROOT / "template.yaml").read_text()
-    [killed] = [mutant for mutant in mutants["template"] if mutant.id == "Parameters.Dashboard.Default: true -> false"]
-    survived = next(mutant for mutant in mutants["template"] if mutant.group == "alarms")
+    killed, survived = (
+        next(mutant for mutant in mutants[area] if fnmatchcase(mutant.id, pattern)) for pattern in (first, second)
+    )
+    files = {path: (ROOT / path).read_text() for path in {*killed.files, *survived.files}}
     results: list[Result] = []
-    stages = [["tests/template/test_parameters.py", "-k", "test_default_of_a_parameter"]]
-    suites = Suites({killed.group: stages, survived.group: stages}, seconds=120)
+    suites = Suites({killed.group: [stage], survived.group: [stage]}, seconds=120)
     run([killed, survived], suites, workers=1, done=results.append)
     assert [result.outcome for result in results] == ["killed", "survived"]
-    assert results[0].by.endswith("test_default_of_a_parameter[Dashboard]")
-    assert (ROOT / "template.yaml").read_text() == before
+    assert results[0].by.endswith(by)
+    assert {path: (ROOT / path).read_text() for path in files} == files

@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("area", choices=AREAS)
     parser.add_argument("--sample", type=int, metavar="N", help="only so many, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the draw, to repeat it (default: another one each time)")
     parser.add_argument("--only", metavar="PATTERN", help="only the mutants with such an id, * for any text")
     parser.add_argument("--resume", action="store_true", help="only those that are new or have survived")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
@@ -144,12 +144,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.only:
         chosen = {id: mutant for id, mutant in chosen.items() if fnmatchcase(id, options.only)}
     if options.sample and options.sample < len(chosen):
-        ids = random.Random(options.seed).sample([*chosen], options.sample)
+        seed = random.randrange(10**6) if options.seed is None else options.seed
+        console.print(f"{options.sample} of {len(chosen)} mutants, drawn with --seed {seed}", highlight=False)
+        ids = random.Random(seed).sample([*chosen], options.sample)
         chosen = {id: chosen[id] for id in ids}
     results: dict[str, Result] = {}
     if options.resume:
         results = {result.id: result for result in journal.read() if result.is_killed and result.id in chosen}
-    elif not options.only:
+    elif not options.only and not options.sample:
         journal.clear()
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()

@@ -16,7 +16,7 @@ from tools.mutants.mutations import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the suites need. They never see the checkout itself.
-NEEDED = ("template.yaml", "pyproject.toml", "statemachines", "functions", "tests", "tools", "docs")
+NEEDED = ("template.yaml", "pyproject.toml", "statemachines", "functions", "punctual", "tests", "tools", "docs")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def _worker() -> Iterator[Callable[[dict[str, object]], dict[str, str]]]:
         for name in NEEDED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, Path(folder) / name, symlinks=True, ignore=ignored)
             else:
                 shutil.copy(source, folder)
         command = [sys.executable, "-m", "tools.mutants.worker"]

@@ -50,7 +50,7 @@ def judge(request: dict[str, Any]) -> dict[str, str]:
         if code is None:
             return {"outcome": "timeout", "by": arguments[0]}
         if code != 0:
-            return {"outcome": "killed", "by": failed}
+            return {"outcome": "killed", "by": failed or f"pytest {' '.join(arguments)}: exit code {code}"}
     return {"outcome": "survived", "by": ""}
 
 
