@@ -304,10 +304,10 @@ class _EventMessage(BaseModel):
 
 def _most_telling_error(invalid: ValidationError) -> str:
     """One sentence for the first problem: what is missing, then what is wrong, then what is unknown."""
-    errors = invalid.errors(include_url=False, include_input=False)
+    errors = invalid.errors()
     errors.sort(key=lambda error: error["type"] != "missing")  # Stable: otherwise in the order of the fields.
     error = errors[0]
-    field = ".".join(_shown(str(part)) for part in error["loc"] if part != "[key]")
+    field = ".".join(_shown(str(part)) for part in error["loc"])
     match error["type"]:
         case "missing":
             return f"{field} is required"

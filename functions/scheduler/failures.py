@@ -10,9 +10,6 @@ from .limits import MESSAGE_BYTES, as_json
 # Of an event that is too large to be reported whole: a character takes at most 12 bytes, escaped twice.
 EXCERPT_CHARACTERS = 20 * 1024
 
-# SNS's errors of status 4xx that say nothing of the topic or the message (botocore's service model of SNS, Publish).
-_TRANSIENT = {"KMSThrottling", "InvalidSecurity"}
-
 
 class Failures:
     """Tells the publisher, or else the operator, that an event will not be delivered."""
@@ -41,7 +38,8 @@ class Failures:
 
 
 def is_transient(error: ClientError) -> bool:
-    """Whether SNS may accept the same message later: throttling and faults, not a topic that is gone or forbidden."""
+    """Whether SNS may accept the same message later: throttling and faults, not a topic that is gone or forbidden.
+    InvalidSecurity is of status 403 and says nothing of the topic or the message (botocore's service model of SNS)."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
     code = error.response["Error"]["Code"]
-    return status >= 500 or status == 429 or "Throttl" in code or code in _TRANSIENT
+    return status >= 500 or status == 429 or "Throttl" in code or code == "InvalidSecurity"

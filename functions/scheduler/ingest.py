@@ -161,7 +161,7 @@ def _side_by_side[Item, Outcome](
     pool = ThreadPoolExecutor(max_workers=10)
     acts = [pool.submit(act, item) for item in items]
     ended = wait(acts, timeout=seconds).done
-    pool.shutdown(wait=False, cancel_futures=True)
+    pool.shutdown(wait=False)
     return [each.result() if each in ended else None for each in acts]
 
 
