@@ -11,6 +11,7 @@ from scheduler.clients import client
 from scheduler.sweeper import DEADLINE_MARGIN_SECONDS
 
 from tests.conftest import (
+    HORIZON,
     OWN_FAILURE_TOPIC,
     TEMPLATE,
     Killed,
@@ -492,6 +493,24 @@ def test_a_lane_that_cannot_be_swept_does_not_stop_the_others(cloud):
     assert sweep(at("10:00:10")).started == 64 - swept.started and not cloud.parked() and not cloud.leases()
 
 
+def test_each_lane_that_cannot_be_swept_is_counted(cloud):
+    """Whatever it is that fails: two leases, two first looks, or two queries for events."""
+    park(64)
+    cloud.fail("UpdateItem", "AccessDeniedException", times=2)
+    assert sweep(at("10:00")).failed == 2
+    for is_first_look in (True, False):
+        cloud.forget()
+        park(64)
+        chosen = in_lane("lane-03"), in_lane("lane-04")
+        cloud.fail(
+            "Query",
+            when=lambda query, chosen=chosen, first=is_first_look: (
+                any(fits(query) for fits in chosen) and query.get("ConsistentRead", False) is not first
+            ),
+        )
+        assert sweep(at("10:00")).failed == 2
+
+
 # --- In a burst ---
 
 
@@ -510,6 +529,13 @@ def test_a_lane_that_is_not_crowded_is_started_within_the_horizon(cloud, one_lan
     for clock in ("09:59:42", "09:59:47"):
         assert sweep(at(clock)).started == 0
     assert sweep(at("09:59:53")).started == 240
+
+
+@pytest.mark.parametrize(("count", "started"), [(40, 0), (41, 41)])
+def test_a_lane_can_be_crowded_by_the_first_events_beyond_the_horizon(cloud, one_lane, count, started):
+    """Due exactly at the horizon, when the next sweep is a second's work late."""
+    park(count)
+    assert sweep(at("10:00") - HORIZON).started == started
 
 
 def test_an_even_flow_is_not_a_crowd(cloud, one_lane):

@@ -186,17 +186,18 @@ def test_two_sweeps_have_two_names_on_their_leases(cloud, one_lane):
 
 
 class Lanes(parking.Parking):
-    """A table of so many events in each lane, that costs nothing."""
+    """A table of so many events in each lane, and in the last so many more, that costs nothing."""
 
-    def __init__(self, per_lane: int):
+    def __init__(self, per_lane: int, more: int = 0):
         super().__init__(None, "")
-        self._key, self._per_lane = sort_key(at("10:00"), "r"), per_lane
+        self._key = sort_key(at("10:00"), "r")
+        self._events = dict.fromkeys(lanes.lanes(), per_lane) | {lanes.lanes()[-1]: per_lane + more}
 
     def first_keys(self, lane, before, limit):
-        return [self._key] * min(self._per_lane, limit)
+        return [self._key] * min(self._events[lane], limit)
 
     def due_before(self, lane, before):
-        return (ParkedEvent(lane, self._key, "order", "{}") for _ in range(self._per_lane))
+        return (ParkedEvent(lane, self._key, "order", "{}") for _ in range(self._events[lane]))
 
     def acquire(self, *_):
         return True
@@ -224,11 +225,11 @@ class NoWorkflow(sweeper.DeliverWorkflow):
         pass
 
 
-def burst(per_lane: int, called, **changes):
+def burst(per_lane: int, called, more: int = 0, **changes):
     """A sweep of 16 lanes with so many events each, in which a batch has ended before the next begins."""
     return sweep(
         at("10:00"),
-        parking=Lanes(per_lane),
+        parking=Lanes(per_lane, more),
         workflow=NoWorkflow(),
         threads=AtOnce(),
         call_helpers=called.append,
@@ -248,6 +249,14 @@ def test_a_thousand_starts_call_one_helper_for_each_lane_left(one_at_a_time, eve
     called = []
     assert burst(events, called).started == 16 * events
     assert called == helpers
+
+
+@pytest.mark.parametrize(("more", "calls"), [(7, 0), (8, 1)])
+def test_a_burst_begins_with_the_thousandth_event(one_at_a_time, more, calls):
+    """992 and 7 more are no burst yet."""
+    called = []
+    assert burst(62, called, more).started == 992 + more
+    assert len(called) == calls
 
 
 @pytest.mark.parametrize(("events", "helpers"), [(1000, []), (1010, [0])])
@@ -321,10 +330,11 @@ def test_the_handler_knows_a_helper_by_its_payload(monkeypatch, payload, is_help
             },
         ),
         (sweeper.SweepResult(started=1), {"SweepStarts": ("Count", 1)}),
+        (sweeper.SweepResult(overdue_seconds=0.5), {"Overdue": ("Seconds", 0.5)}),
         (sweeper.SweepResult(overdue_seconds=-1.0), {}),
         (sweeper.SweepResult(), {}),
     ],
-    ids=["all", "starts", "early", "nothing"],
+    ids=["all", "starts", "late", "early", "nothing"],
 )
 def test_a_sweep_counts_what_it_did_and_logs_nothing_else(monkeypatch, capsys, result, counted):
     """In the namespace and under the service that the alarms watch; what is zero is left out."""

@@ -401,7 +401,7 @@ def test_the_largest_payload_that_fits_is_accepted_and_one_byte_more_is_not(char
     size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     payload = character * ((INPUT_BYTES - envelope) // size)
     payload += "x" * (INPUT_BYTES - envelope - len(payload) * size)
-    assert len(read(event(payload=payload)).input.encode()) == INPUT_BYTES < MESSAGE_BYTES
+    assert len(read(event(payload=payload)).input.encode()) == INPUT_BYTES == 252 * 1024 < MESSAGE_BYTES
     assert (
         refusal(event(payload=payload + "x")).error
         == f"payload is too large: with its envelope {INPUT_BYTES + 1} bytes, of which {INPUT_BYTES} would fit"
