@@ -255,6 +255,16 @@ def test_every_state_is_reached(machine):
     assert reached == machine["States"].keys()
 
 
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_every_state_goes_on_or_ends(machine):
+    """Else Step Functions does not take the definition: https://states-language.net/#transition"""
+    for name, state in machine["States"].items():
+        has_way_on = "Next" in state or ("Default" if state["Type"] == "Choice" else "End") in state
+        assert has_way_on != (state["Type"] in ("Fail", "Succeed")), name
+        assert state.get("End", True) is True, name
+        assert not {"Next", "End"} <= state.keys(), name
+
+
 @pytest.mark.parametrize("machine", TEMPLATE.resources("AWS::Serverless::StateMachine"))
 def test_substitutions(machine):
     """The template substitutes every placeholder of a definition, and nothing else."""
