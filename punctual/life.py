@@ -275,7 +275,7 @@ def _timeline(id: str, item: dict[str, Any] | None, parked: list[Parked], execut
     rows: list[tuple[datetime | None, str]] = []
     if item:
         registration = _registration(item)
-        text = f"published last: message {registration['revision']}, which supersedes earlier ones of this id"
+        text = f"last message with this id: {registration['revision']}"
         rows.append((datetime.fromisoformat(registration["published_at"]), text))
     for execution in executions:
         rows.append((execution.started_at, f"execution {execution.name} started"))

@@ -37,7 +37,7 @@ def resend_command(stack: Stack) -> None:
     Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
     accepted it. A past date is delivered at once.
     """
-    output, kept = Output.of_context(), 0
+    output, kept, is_empty = Output.of_context(), 0, True
     queue, topic = stack.output("UndeliveredUrl"), stack.output("InputTopicArn")
 
     def attempts() -> Iterator[Attempt]:
@@ -52,6 +52,9 @@ def resend_command(stack: Stack) -> None:
         for attempt in attempts():
             what = f"kept, because {attempt.kept_because}" if attempt.kept_because else "published again"
             output.line(f"{what}: {attempt.event_id} ({attempt.error})")
+            is_empty = False
+        if is_empty:
+            output.line("No message is visible in the queue.")
     if kept:
         raise click.ClickException(
             f"kept in the queue: {kept} (visible again {HIDDEN_SECONDS // 60} minutes after they were read)"

@@ -292,7 +292,7 @@ def test_the_timeline_tells_the_life_in_order(punctual, tables, log, wide):
     assert [line.split("  ", 1) for line in lines[1:]][:1] == [
         [
             "2026-12-24 09:00:00.000",
-            "published last: message 00000000-0000-0000-0000-000000000000, which supersedes earlier ones of this id",
+            "last message with this id: 00000000-0000-0000-0000-000000000000",
         ]
     ]
     assert lines[2:5] == [

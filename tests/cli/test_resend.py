@@ -52,7 +52,7 @@ def test_a_message_that_is_not_a_failure_report_stays(stack, punctual):
 
 def test_an_empty_queue_is_a_success(stack, punctual):
     result = punctual("resend")
-    assert (result.code, result.output, result.error) == (0, "", "")
+    assert (result.code, result.output, result.error) == (0, "No message is visible in the queue.\n", "")
 
 
 def test_json_says_of_each_event_whether_it_was_kept(stack, punctual):

@@ -1,19 +1,23 @@
-"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS.
+"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS, and one to
+its end.
 
 The emulator's own Python runs this file in place of `-m ministack`.
 """
 
+import asyncio.constants
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
 # In the emulator's environment, not in that of the development tools, which mypy sees.
+import hypercorn.asyncio  # type: ignore[import-not-found]
 from ministack.app import main  # type: ignore[import-not-found]
 from ministack.core.iam_evaluator import pin_request_origin  # type: ignore[import-not-found]
 from ministack.services import eventbridge, sns  # type: ignore[import-not-found]
 
 parse_flat_attributes, build_envelope = sns._parse_message_attributes, sns._build_envelope
-publish_for_schedule = eventbridge._dispatch_to_sns
+publish_for_schedule, serve = eventbridge._dispatch_to_sns, hypercorn.asyncio.serve
 
 
 def message_attributes(params: dict[str, Any]) -> Any:
@@ -38,8 +42,19 @@ def publish_for_schedule_by_tls(*arguments: Any) -> None:
     publish_for_schedule(*arguments)
 
 
+# A client that keeps its connection does not answer the end of TLS. Until it does, or for 30 s, no state is written.
+asyncio.constants.SSL_SHUTDOWN_TIMEOUT = 1.0
+
+
+async def serve_and_exit(*arguments: Any) -> None:
+    """Serve until SIGTERM, by when the state is written. Python would wait for every thread that sleeps for a Wait
+    state, a minute for some."""
+    await serve(*arguments)
+    os._exit(0)
+
+
 sns._parse_message_attributes, sns._build_envelope = message_attributes, envelope_with_milliseconds
-eventbridge._dispatch_to_sns = publish_for_schedule_by_tls
+eventbridge._dispatch_to_sns, hypercorn.asyncio.serve = publish_for_schedule_by_tls, serve_and_exit
 
 if __name__ == "__main__":
     main()
