@@ -61,7 +61,7 @@ def scenarios(stack: LocalStack) -> Iterator[BackgroundRun]:
 
 @pytest.fixture(scope="package")
 def other(stack: LocalStack, scenarios: BackgroundRun) -> LocalStack:
-    """A second stack, with targets in two accounts and the probe, which test_probe.py finds at work."""
+    """A second stack, with targets in two accounts and the probe, which test_stack_probe.py finds at work."""
     account = stack.outputs["InputTopicArn"].split(":")[4]
     topics = ",".join(f"arn:aws:sns:{stack.region}:{account}:*" for account in (account, OTHER_ACCOUNT))
     stack.deploy({"TargetTopicArns": topics, "Probe": "true"}, stack_name="other")

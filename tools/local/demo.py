@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from punctual.check import View, clock, reason, style
 from punctual.consumer import Consumer
@@ -38,7 +39,7 @@ def result(run: LocalRun) -> Table:
             clock(outcome.due) if outcome.has_date else "",
             clock(arrivals[0].received_at) if arrivals else "",
             f"{inside.late_ms:.0f}" if inside.late_ms is not None and outcome.is_due_later else "",
-            f"[{style(state)}]{state}[/]{reason(outcome)}",
+            Text.assemble((state, style(state)), reason(outcome)),
             (inside.status or "").lower(),
         )
     return table
