@@ -145,6 +145,16 @@ def test_nothing_to_delete_is_no_call(cloud, table):
     assert not cloud.calls("BatchWriteItem")
 
 
+def test_an_answer_that_names_nothing_has_left_nothing(cloud):
+    """UnprocessedItems may be missing from it."""
+
+    class Brief:
+        def batch_write_item(self, RequestItems):
+            return {}
+
+    assert Parking(Brief(), os.environ["PARKED_TABLE"]).delete([parked(1)]) == []
+
+
 @pytest.mark.parametrize(
     "code", ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"]
 )

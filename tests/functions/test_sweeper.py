@@ -346,6 +346,41 @@ def test_a_lane_whose_query_hangs_is_counted_and_the_other_lanes_are_swept(cloud
     assert cloud.parked() == in_lane_3
 
 
+def test_a_lane_that_fails_and_one_that_hangs_are_both_counted(cloud):
+    """The first is counted before the time is up."""
+    answer_now = threading.Event()
+
+    class Failing(parking.Parking):
+        def first_keys(self, lane, before, limit):
+            if lane == "lane-03":
+                answer_now.wait(10)
+            if lane == "lane-04":
+                raise Unexpected
+            return super().first_keys(lane, before, limit)
+
+    failing = Failing(client("dynamodb"), TEMPLATE.environment("Sweeper")["PARKED_TABLE"])
+    result = sweep(at("10:00"), lambda: DEADLINE_MARGIN_SECONDS + 0.3, parking=failing)
+    answer_now.set()
+    assert result.failed == 2
+
+
+def test_each_event_that_fails_in_a_batch_is_counted(cloud, one_lane):
+    """Two of three are not started; the third is started, but not deleted."""
+    park(3)
+    cloud.fail("StartExecution", when=lambda start: not start["name"].startswith("order-1"))
+    cloud.fail("BatchWriteItem", "AccessDeniedException")
+    result = sweep(at("10:00"))
+    assert (result.started, result.failed) == (1, 3)
+
+
+def test_a_lease_that_was_perhaps_taken_is_released(cloud, one_lane):
+    """No answer at any attempt: the lease is there, and the lane must not wait for it to expire."""
+    park(3)
+    cloud.lose_answer("UpdateItem")
+    assert sweep(at("10:00")).failed == 1
+    assert cloud.calls("UpdateItem") and not cloud.leases()
+
+
 class Unexpected(Exception):
     """What no code expects."""
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures._base import DoneAndNotDoneFutures
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from scheduler.deadline import Deadline
 from scheduler.lanes import sort_key
 from scheduler.parking import ParkedEvent
 
-from tests.conftest import TEMPLATE, LambdaContext, at, event, sweep, take
+from tests.conftest import HORIZON, TEMPLATE, LambdaContext, at, event, sweep, take
 
 MARGIN = 8.0  # Seconds: what is in flight then ends well.
 
@@ -314,7 +315,108 @@ def test_the_handler_knows_a_helper_by_its_payload(monkeypatch, payload, is_help
     assert asked == [is_helper]
 
 
+# --- How much at a time ---
+
+
+def test_a_sweep_looks_for_a_burst_for_half_a_second(one_at_a_time, monkeypatch):
+    """A lane that answers later does not hold up the others."""
+    waits = []
+    original = sweeper.wait
+
+    def wait(futures, timeout=None, **options):
+        waits.append(timeout)
+        return original(futures, timeout, **options)
+
+    monkeypatch.setattr(sweeper, "wait", wait)
+    burst(1, [])
+    assert waits[0] == 0.5 and {*waits[1:]} == {None}
+
+
+def test_sweeps_begin_at_different_lanes(one_at_a_time, monkeypatch):
+    """Else two of the same moment would meet at each lease."""
+    looked_at = []
+
+    class Watched(Lanes):
+        def first_keys(self, lane, *_):
+            looked_at.append(lane)
+            return []
+
+    monkeypatch.setattr(sweeper.random, "shuffle", list.reverse)
+    sweep(at("10:00"), parking=Watched(0), threads=AtOnce())
+    assert looked_at == lanes.lanes()[::-1]
+
+
+def test_events_at_the_horizon_are_no_burst_yet(one_at_a_time, monkeypatch):
+    """One is due, and fifteen are due when the next sweep starts them."""
+    monkeypatch.setattr(sweeper, "MAX_STARTS_BEFORE_HELPERS", 2)
+    beyond = sort_key(at("10:00") + HORIZON, "r")
+
+    class Waiting(Lanes):
+        def first_keys(self, lane, *_):
+            return [self._key if lane == "lane-00" else beyond]
+
+    called = []
+    result = sweep(at("10:00"), parking=Waiting(1), workflow=NoWorkflow(), threads=AtOnce(), call_helpers=called.append)
+    assert (result.started, called) == (1, [])
+
+
+def test_batches_in_flight_are_twice_the_threads(one_lane, monkeypatch):
+    """Each thread has a next one, and a lane of any length takes little memory."""
+    in_flight = []
+
+    class Later(AtOnce):
+        def submit(self, act, *arguments):
+            return Future() if act.__name__ == "_start_and_delete" else super().submit(act, *arguments)
+
+    def wait(futures, timeout=None, **_):
+        in_flight.append(len(futures))
+        for future in futures:
+            if not future.done():
+                future.set_result(sweeper.SweepResult())
+        return DoneAndNotDoneFutures(set(futures), set())
+
+    monkeypatch.setattr(sweeper, "wait", wait)
+    monkeypatch.setattr(sweeper.Sweeper, "_finish", lambda *_: sweeper.SweepResult())
+    sweep(at("10:00"), parking=Lanes(2000), workflow=NoWorkflow(), threads=Later(), call_helpers=lambda number: None)
+    assert max(in_flight) == 64
+
+
+def test_a_lane_forgets_the_batches_that_have_ended(one_at_a_time, one_lane, monkeypatch):
+    """A lane of a million events has a hundred thousand of them."""
+    left = []
+    original = sweeper.Sweeper._finish
+
+    def finish(self, leased, *arguments):
+        left.append(len(leased.batches))
+        return original(self, leased, *arguments)
+
+    monkeypatch.setattr(sweeper.Sweeper, "_finish", finish)
+    assert burst(200, []).started == 200
+    assert left == [0]
+
+
+def test_a_lane_lets_500_throttled_deletes_wait_while_it_starts_events(one_at_a_time, one_lane):
+    """In the end none waits."""
+    asked = []
+
+    class Throttled(Lanes):
+        def delete_throttled(self, events, deadline, most_left=0):
+            asked.append(most_left)
+            return True
+
+    sweep(at("10:00"), parking=Throttled(30), workflow=NoWorkflow(), threads=AtOnce())
+    assert asked == [500, 500, 500, 0]
+
+
 # --- What it counts ---
+
+
+def test_the_counts_of_all_batches_are_added():
+    """Of each kind."""
+    result = sweeper.SweepResult(started=1, retried=2, failed=3, overdue_seconds=4.0)
+    for _ in range(2):
+        result.add(sweeper.SweepResult(started=10, retried=20, failed=30, overdue_seconds=40.0))
+    assert result == sweeper.SweepResult(started=21, retried=42, failed=63, overdue_seconds=4.0)
 
 
 @pytest.mark.parametrize(
