@@ -94,7 +94,7 @@ class Ingest:
             message = json.loads(notification.text)
             error = f"Step Functions does not accept this event: {refusal}"
             if event.is_named:
-                error += " (an earlier event with this id, which it had replaced, is not delivered either)"
+                error += " (an earlier event with this id, if there was one, is not delivered either)"
             raise Refused(error, message, event.id, message.get("failure_topic")) from refusal
         return "Started"
 
