@@ -22,6 +22,8 @@ from tests.workflows.expressions import QueryEvaluationError, fill
 
 # About as long as others measured it.
 TRANSITION_SECONDS = 0.01
+# Far more than an execution of either machine needs: one that goes in circles fails soon.
+MAX_STATES = 2000
 
 type Process[Outcome] = Generator[float, None, Outcome]
 
@@ -127,6 +129,7 @@ class Machine:
         while name:
             state = machine["States"][name]
             run.path.append(name)
+            assert len(run.path) <= MAX_STATES, f"{run.name} does not end"
             yield self._clock.now + TRANSITION_SECONDS
             scope = Scope(variables, {"input": input, "context": context}, self._clock, self._chance)
             match state["Type"]:
