@@ -28,7 +28,6 @@ MAX_DELETES = 25
 # twelve attempts in a row that delete nothing take 6.6 s on average.
 DELETE_ATTEMPTS = 12
 DELETE_BACKOFF_SECONDS, MAX_DELETE_BACKOFF_SECONDS = 0.05, 2.0
-RELEASE_SECONDS = 1.0  # After the last attempt, for the lease to be released.
 _THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"}
 
 
@@ -96,15 +95,18 @@ class Parking:
         left = {request["DeleteRequest"]["Key"]["sort_key"]["S"] for request in unprocessed}
         return [event for event in events if event.sort_key in left]
 
-    def delete_throttled(self, events: deque[ParkedEvent], deadline: Deadline, most_left: int = 0) -> bool:
+    def delete_throttled(
+        self, events: deque[ParkedEvent], deadline: Deadline, margin: float, most_left: int = 0
+    ) -> bool:
         """Delete events of one lane whose deletes were throttled, until at most so many are left, and take them out of
-        `events`. Goes on as long as there is time and the table deletes some of them. Returns whether it came to its
-        end, and raises as `delete` does. Other threads may add events meanwhile."""
+        `events`. Goes on as long as the table deletes some of them and more than `margin` seconds are left until the
+        deadline. Returns whether it came to its end, and raises as `delete` does. Other threads may add events
+        meanwhile."""
         attempts_in_vain = 1  # The first was `delete`.
         while len(events) > most_left:
             longest = min(DELETE_BACKOFF_SECONDS * 2**attempts_in_vain, MAX_DELETE_BACKOFF_SECONDS)
             pause = longest * random.random()
-            if attempts_in_vain == DELETE_ATTEMPTS or deadline.has_passed(pause + RELEASE_SECONDS):
+            if attempts_in_vain == DELETE_ATTEMPTS or deadline.has_passed(pause + margin):
                 return False
             time.sleep(pause)
             batch = [events.popleft() for _ in range(min(MAX_DELETES, len(events)))]

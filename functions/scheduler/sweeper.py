@@ -44,6 +44,11 @@ MAX_STARTS_BEFORE_HELPERS = 1000
 # With more throttled deletes than that, a lane makes some before its next starts: else a burst of a million would leave
 # more than the table can delete after the last start, and all these would be repeated.
 MAX_THROTTLED = 500
+# After a lane's starts, its throttled deletes may take so long; in a crowded lane longer, until its next events have to
+# be started: START_LEAD before they are due, horizon less interval. Then the lease is released, which takes a moment.
+LAST_DELETES_SECONDS = 7
+START_LEAD = timedelta(seconds=3)
+RELEASE_SECONDS = 1
 # How long to wait for the answers from all lanes before the first is swept, to see a burst at once.
 FIRST_LOOK_SECONDS = 0.5
 HELPER = {"helper": True}
@@ -110,9 +115,11 @@ class DueLane:
 
 @dataclass(frozen=True)
 class LeasedLane:
-    """A lane whose lease this sweep holds: its batches, and the events whose deletes the table throttled."""
+    """A lane whose lease this sweep holds, to start what is due before that time: its batches, and the events whose
+    deletes the table throttled."""
 
     lane: str
+    before: datetime
     batches: set[Future[SweepResult]] = field(default_factory=set)
     throttled: deque[ParkedEvent] = field(default_factory=deque)
 
@@ -217,13 +224,15 @@ class Sweeper:
 
     def _sweep_lane(self, due: DueLane, lease: Lease, deadline: Deadline, pipeline: Pipeline) -> Iterator[None]:
         """Start and delete what is due in a lane, unless another sweep holds its lease. Yields after each batch."""
-        with self._leased(due.lane, lease, deadline, pipeline) as leased:
+        with self._leased(due, lease, deadline, pipeline) as leased:
             if leased is None:
                 return
             can_delete = True
             for events in batched(self.parking.due_before(due.lane, due.before), BATCH_SIZE, strict=False):
                 if can_delete:
-                    can_delete = self.parking.delete_throttled(leased.throttled, deadline, MAX_THROTTLED)
+                    can_delete = self.parking.delete_throttled(
+                        leased.throttled, deadline, DEADLINE_MARGIN_SECONDS, MAX_THROTTLED
+                    )
                 if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
                     break
                 batch = pipeline.submit(self._start_and_delete, events, leased, deadline)
@@ -232,13 +241,15 @@ class Sweeper:
                 yield
 
     @contextmanager
-    def _leased(self, lane: str, lease: Lease, deadline: Deadline, pipeline: Pipeline) -> Iterator[LeasedLane | None]:
+    def _leased(
+        self, due: DueLane, lease: Lease, deadline: Deadline, pipeline: Pipeline
+    ) -> Iterator[LeasedLane | None]:
         """Hold a lane's lease; None if another sweep holds it. The lease is released when the batches that were added
         have ended, which is after the block: meanwhile the next lane is swept."""
-        leased = LeasedLane(lane)
+        leased = LeasedLane(due.lane, due.before)
         is_held = True  # Perhaps: if acquire fails, its effect is not known.
         try:
-            is_held = self.parking.acquire(lane, lease.holder, lease.now, lease.until)
+            is_held = self.parking.acquire(due.lane, lease.holder, lease.now, lease.until)
             yield leased if is_held else None
         finally:
             if is_held:
@@ -249,8 +260,11 @@ class Sweeper:
         # These were submitted before, so each has at least begun: waiting for them here can't block the pool.
         for batch in list(leased.batches):
             batch.result()
+        # Until the lease is released, the events that this sweep has left wait, the first of them at `before`.
+        seconds_at_next_start = (deadline.ends_at - leased.before + START_LEAD).total_seconds()
+        margin = min(seconds_at_next_start, deadline.seconds_until(LAST_DELETES_SECONDS))
         try:
-            if not self.parking.delete_throttled(leased.throttled, deadline):
+            if not self.parking.delete_throttled(leased.throttled, deadline, max(margin, RELEASE_SECONDS)):
                 logger.warning(NOT_DELETED, extra={"lane": leased.lane, "events": len(leased.throttled)})
         except Exception:
             logger.exception(NOT_DELETED, extra={"lane": leased.lane, "events": len(leased.throttled)})

@@ -80,12 +80,11 @@ class Answers:
         return {"UnprocessedItems": {table: requests[len(requests) - left :]}} if left else {"UnprocessedItems": {}}
 
 
-def delete_throttled(events: list[ParkedEvent], answers: Answers, **limits) -> tuple[bool, list[ParkedEvent]]:
+def delete_throttled(events: list[ParkedEvent], answers: Answers, most_left: int = 0) -> tuple[bool, list[ParkedEvent]]:
     """Whether it came to its end, and what is left."""
     throttled = deque(events)
-    has_ended = Parking(answers, os.environ["PARKED_TABLE"]).delete_throttled(
-        throttled, deadline(at("10:00")), **limits
-    )
+    table = Parking(answers, os.environ["PARKED_TABLE"])
+    has_ended = table.delete_throttled(throttled, deadline(at("10:00")), 1, most_left)
     return has_ended, list(throttled)
 
 
@@ -141,7 +140,7 @@ def test_a_number_of_deletes_may_be_left(cloud, pauses):
 def test_nothing_to_delete_is_no_call(cloud, table):
     """BatchWriteItem refuses an empty list."""
     assert table.delete([]) == []
-    assert table.delete_throttled(deque(), deadline(at("10:00")))
+    assert table.delete_throttled(deque(), deadline(at("10:00")), 1)
     assert not cloud.calls("BatchWriteItem")
 
 
@@ -172,7 +171,7 @@ def test_a_refusal_is_raised(cloud, table, pauses, code):
         table.delete([parked(1)])
     events = deque([parked(1)])
     with pytest.raises(ClientError):
-        table.delete_throttled(events, deadline(at("10:00")))
+        table.delete_throttled(events, deadline(at("10:00")), 1)
     assert len(cloud.asked("BatchWriteItem")) == 2 and len(events) == 1
 
 

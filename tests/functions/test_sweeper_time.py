@@ -1,6 +1,7 @@
 """The Sweeper's time: what it leaves when little is left, and how it gets help in a burst."""
 
 import json
+import math
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -142,13 +143,14 @@ def test_the_handler_gives_a_sweep_the_time_that_lambda_has(monkeypatch):
 
 @pytest.mark.parametrize(("left", "pauses"), [(1.1, 1), (1.0999, 0)])
 def test_a_pause_is_made_only_if_it_ends_in_time(cloud, monkeypatch, left, pauses):
-    """The first pause is 0.1 s at most, and a second is left for the release of the lease."""
+    """The first pause is 0.1 s at most, and a second is to be left."""
     slept = []
     monkeypatch.setattr(parking.time, "sleep", slept.append)
     monkeypatch.setattr(parking.random, "random", lambda: 1.0)
     cloud.leave_unprocessed()
     events, looks = deque([ParkedEvent("lane-00", "key", "order", "{}")]), iter([left])
-    assert not sweeper.sweeper.parking.delete_throttled(events, Deadline(at("10:00"), lambda: next(looks, 0.0)))
+    deadline = Deadline(at("10:00"), lambda: next(looks, 0.0))
+    assert not sweeper.sweeper.parking.delete_throttled(events, deadline, margin=1)
     assert (len(events), len(slept)) == (1, pauses)
 
 
@@ -396,16 +398,48 @@ def test_a_lane_forgets_the_batches_that_have_ended(one_at_a_time, one_lane, mon
 
 
 def test_a_lane_lets_500_throttled_deletes_wait_while_it_starts_events(one_at_a_time, one_lane):
-    """In the end none waits."""
+    """Until 8 seconds are left, in which none waits."""
+    asked = deletes_of_a_lane(30, "10:00")
+    assert asked == [(500, 8), (500, 8), (500, 8), (0, 23)]
+
+
+@pytest.mark.parametrize(
+    ("due", "left", "margin"),
+    [
+        ("10:00", 30.0, 23),  # Until 10:00:07: what is due from 10:00:08 on is started then, in time for the next tick.
+        ("10:00:09", 30.0, 14),  # A crowd: everything due before 10:00:19 is started, so until 10:00:16.
+        ("10:00:09", 15.0, 8),  # The same, 15 s later: for 7 s.
+        ("10:00", 7.5, 1),  # A second is left for the release of the lease.
+    ],
+)
+def test_throttled_deletes_end_in_time_for_the_next_starts(one_at_a_time, one_lane, due, left, margin):
+    """A sweep at 10:00 whose function ends at 10:00:30, with so many seconds left after the starts."""
+    *_, (_, last) = deletes_of_a_lane(241, due, left)
+    assert last == margin
+
+
+def deletes_of_a_lane(events: int, due: str, left: float = 30.0) -> list[tuple[int, float]]:
+    """A sweep at 10:00 with so many seconds left after its starts. How many throttled deletes it lets wait, and until
+    how many seconds are left, before each batch and after the last."""
     asked = []
 
     class Throttled(Lanes):
-        def delete_throttled(self, events, deadline, most_left=0):
-            asked.append(most_left)
+        def delete_throttled(self, events, deadline, margin, most_left=0):
+            asked.append((most_left, margin))
             return True
 
-    sweep(at("10:00"), parking=Throttled(30), workflow=NoWorkflow(), threads=AtOnce())
-    assert asked == [500, 500, 500, 0]
+    lane, batches = Throttled(events), math.ceil(events / sweeper.BATCH_SIZE)
+    lane._key = sort_key(at(due), "r")
+    seconds_left = lambda: left if len(asked) == batches else 30.0  # noqa: E731
+    sweep(at("10:00"), seconds_left, parking=lane, workflow=NoWorkflow(), threads=AtOnce())
+    return asked
+
+
+def test_the_lead_is_what_the_template_gives():
+    """The horizon less the interval."""
+    horizons = TEMPLATE.text["Mappings"]["Horizon"]
+    leads = {int(values["Seconds"]) - int(interval) for interval, values in horizons.items()}
+    assert leads == {sweeper.START_LEAD.total_seconds()}
 
 
 # --- What it counts ---

@@ -42,7 +42,9 @@ class Rules:
     delete_retry: Retry  # attempts in a row that delete nothing
     max_deletes: int  # in one call
     max_throttled: int  # deletes of a lane that may wait while its events are started
-    seconds_for_deletes: float  # after the last start of a Sweeper
+    seconds_for_deletes: float  # after the last start of a Sweeper, at most
+    last_deletes_seconds: float  # after the last start of a lane, at least
+    start_lead_seconds: float
     generations: int  # executions of Sweep at the same time
     ingest_batch_size: int
     call_attempts: int  # of a function's client
@@ -82,7 +84,9 @@ def rules() -> Rules:
         ),
         max_deletes=parking.MAX_DELETES,
         max_throttled=sweeper.MAX_THROTTLED,
-        seconds_for_deletes=sweeper.DEADLINE_MARGIN_SECONDS - parking.RELEASE_SECONDS,
+        seconds_for_deletes=sweeper.DEADLINE_MARGIN_SECONDS - sweeper.RELEASE_SECONDS,
+        last_deletes_seconds=sweeper.LAST_DELETES_SECONDS,
+        start_lead_seconds=sweeper.START_LEAD.total_seconds(),
         generations=int(_state("sweep", "RecordStart")["Assign"]["round_end"]) // 60,
         ingest_batch_size=template.properties("Ingest")["Events"]["Messages"]["Properties"]["BatchSize"],
         call_attempts=clients.ATTEMPTS,

@@ -135,6 +135,7 @@ class Sweeps:
                 now += LATENCY["DynamoDB"]
                 if lane.holder is None and now < sweep.ends:
                     lane.holder, lane.is_closing = sweep, False
+                    lane.before, lane.deletes_end = before, sweep.ends
                     sweep.leases += 1
                     sweep.lane, sweep.before, sweep.can_delete = lane, before, True
                     self._timeline.at(now + LATENCY["page"], self._feed, sweep)
@@ -171,6 +172,12 @@ class Sweeps:
 
     def _finish_if_ended(self, now: float, lane: "_Lane") -> None:
         if lane.is_closing and not lane.in_flight:
+            assert lane.holder
+            next_start = lane.before - self._rules.start_lead_seconds
+            lane.deletes_end = min(
+                max(next_start, now + self._rules.last_deletes_seconds),
+                lane.holder.ends + self._rules.seconds_for_deletes,
+            )
             self._delete_throttled(now, lane, 1, 0, self._finish)
 
     def _finish(self, now: float, lane: "_Lane", _: bool) -> None:
@@ -179,12 +186,11 @@ class Sweeps:
     def _delete_throttled(self, now: float, lane: "_Lane", in_vain: int, most_left: int, then: "_Then") -> None:
         """Make a lane's throttled deletes, some at a time, until at most so many are left or too many attempts in a row
         were in vain."""
-        assert lane.holder
-        retry, deletes_end = self._rules.delete_retry, lane.holder.ends + self._rules.seconds_for_deletes
+        retry = self._rules.delete_retry
         pause = retry.longest_delay(in_vain) * random.random()
         if len(lane.throttled) <= most_left:
             then(now, lane, True)
-        elif in_vain == retry.max_attempts or now + pause >= deletes_end:
+        elif in_vain == retry.max_attempts or now + pause >= lane.deletes_end:
             then(now, lane, False)
         else:
             self._timeline.at(now + pause, self._delete_some_throttled, lane, in_vain, most_left, then)
@@ -265,6 +271,7 @@ class _Lane:
         self.holder: _Sweep | None = None
         self.in_flight = 0  # batches
         self.is_closing = False  # after its last batch was submitted
+        self.before = self.deletes_end = 0.0  # what is started, and when its throttled deletes are given up
         self.returned: list[int] = []  # that could not be started: left to the next sweep
         self.throttled: list[int] = []  # that were started and could not be deleted yet
         self._events: list[int] = []
