@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures._base import DoneAndNotDoneFutures
@@ -332,6 +333,39 @@ def test_a_sweep_looks_for_a_burst_for_half_a_second(one_at_a_time, monkeypatch)
     monkeypatch.setattr(sweeper, "wait", wait)
     burst(1, [])
     assert waits[0] == 0.5 and {*waits[1:]} == {None}
+
+
+def test_a_sweep_looks_11_seconds_beyond_the_horizon(one_at_a_time):
+    """For crowds."""
+    until = set()
+
+    class Watched(Lanes):
+        def first_keys(self, lane, before, limit):
+            until.add(before)
+            return []
+
+    sweep(at("10:00"), parking=Watched(0), threads=AtOnce())
+    assert until == {at("10:00:11") + HORIZON}
+
+
+def test_a_task_begins_as_soon_as_any_other_has_ended():
+    """Two at a time: the third ends what the first waits for."""
+    go_on = threading.Event()
+
+    def first() -> sweeper.SweepResult:
+        return sweeper.SweepResult(failed=not go_on.wait(2))
+
+    def third() -> sweeper.SweepResult:
+        go_on.set()
+        return sweeper.SweepResult()
+
+    result = sweeper.SweepResult()
+    with ThreadPoolExecutor(2) as pool:
+        pipeline = sweeper.Pipeline(pool, 2, result)
+        for task in (first, sweeper.SweepResult, third):
+            pipeline.submit(task)
+        pipeline.drain()
+    assert not result.failed
 
 
 def test_sweeps_begin_at_different_lanes(one_at_a_time, monkeypatch):
