@@ -144,7 +144,7 @@ class Sweeper:
     call_helpers: Callable[[int], None]
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
-    def sweep(self, now: datetime, holder: str, deadline: Deadline, *, is_helper: bool = False) -> SweepResult:
+    def sweep(self, now: datetime, holder: str, deadline: Deadline, *, is_helper: bool) -> SweepResult:
         """Start whatever is parked and due before `now` plus the horizon, lane by lane; in a crowded lane also what is
         due within LOOK_AHEAD after that.
 

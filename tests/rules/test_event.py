@@ -346,6 +346,7 @@ def test_attributes_are_passed_on_with_the_schedulers_two():
     [
         ({"dtae": "x"}, "unknown field: dtae"),
         ({"b": 1, "a": 2}, "unknown field: b, a"),
+        (dict.fromkeys("abcde", 1), "unknown field: a, b, c, d, e"),
         (dict.fromkeys("abcdef", 1), "unknown field: a, b, c, d, e, ..."),
         ({"": 1}, "unknown field: "),
         ({"a\nb": 1}, "unknown field: a\\nb"),
@@ -369,10 +370,11 @@ def test_a_character_that_sqs_refuses_is_refused_in_any_field(field, character):
     assert refused.error == f"{field} contains U+{ord(character):04X}, a character that SQS does not accept"
 
 
-@pytest.mark.parametrize("extra", [{"attributes": {"a": "\ufffe"}}, {"attributes": {"\ufffe": "a"}}])
-def test_a_character_that_sqs_refuses_is_refused_in_attributes(extra):
+@pytest.mark.parametrize("attributes", [{"a": "\ufffe"}, {"\ufffe": "a"}, [["\ufffe"]]])
+def test_a_character_that_sqs_refuses_is_refused_in_attributes(attributes):
     """Nested text is checked, too."""
-    assert refusal(event(**extra)).error == "attributes contains U+FFFE, a character that SQS does not accept"
+    error = refusal(event(attributes=attributes)).error
+    assert error == "attributes contains U+FFFE, a character that SQS does not accept"
 
 
 def test_a_character_that_sqs_refuses_is_refused_in_the_name_of_a_field():
