@@ -53,10 +53,14 @@ lint: setup  ## Check Python and its types, the templates, the state machines, a
 fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about half an hour)
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
+# Of the command, less is required: not all that it prints is compared.
 mutate: environments .venv/mutants/.ready  ## Change one thing at a time, and see whether a test fails (hours; goes on where it ended): make mutate SAMPLE=50
-	@.venv/mutants/bin/python -m tools.mutate $(call option,--sample,SAMPLE) --minimum $(if $(SAMPLE),80,90)
-	@for area in template definitions; do \
-		.venv/dev/bin/python -m tools.mutants $$area $(if $(SAMPLE),--sample $(SAMPLE),--resume) || exit; done
+	@status=0; \
+	for suite in functions:$(if $(SAMPLE),80,90) punctual:$(if $(SAMPLE),60,70); do \
+		.venv/mutants/bin/python -m tools.mutate $${suite%:*} $(call option,--sample,SAMPLE) --minimum $${suite#*:} || status=1; done; \
+	for area in template definitions; do \
+		.venv/dev/bin/python -m tools.mutants $$area $(if $(SAMPLE),--sample $(SAMPLE),--resume) || status=1; done; \
+	exit $$status
 
 drill: environments  ## Inject faults into the stack on the emulator and account for every event
 	@$(DEV)/python -m tools.drills
