@@ -154,6 +154,22 @@ def test_events_are_counted_by_minute_hour_or_day(punctual, tables, by, counts):
     assert json.loads(result.output) == {"by": by, "total": 4, "counts": counts}
 
 
+@pytest.mark.parametrize(
+    ("limits", "total"),
+    [
+        ([], 3),
+        (["--after", "2026-12-24T10:00"], 2),
+        (["--before", "2026-12-24T10:00"], 1),
+        (["--after", "2026-12-24T10:00", "--before", "2026-12-24T11:00"], 1),
+    ],
+)
+def test_only_events_between_two_times_are_counted(punctual, tables, limits, total):
+    """Due at 09:00, 10:00, and 11:00: the first time is included, the second is not."""
+    for number in range(3):
+        tables.park(NOW + number * HOUR, number=number)
+    assert json.loads(punctual("--json", "count", *limits).output)["total"] == total
+
+
 def test_the_bar_chart_has_a_bar_for_each_time(punctual, tables):
     """The longest is 40 characters, the others in proportion."""
     for number in range(6):
