@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from rich.table import Table
 
 from ._scheduler.lanes import lane_of
-from ._scheduler.limits import ID
+from ._scheduler.limits import ID, ID_RULE
 from .moments import shown, to_duration
 from .output import Output
 from .parked import Parked
@@ -217,7 +217,7 @@ def _result(output: str | None, error: str | None, cause: str | None) -> dict[st
 
 def _id(context: click.Context, parameter: click.Parameter, id: str) -> str:
     if not ID.fullmatch(id):
-        raise click.BadParameter(f"{id!r} must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+        raise click.BadParameter(f"{id!r} {ID_RULE}")
     return id
 
 

@@ -25,10 +25,10 @@ class Output:
 
     def __init__(self, is_json: bool):
         self.is_json = is_json
+        self._is_piped = not sys.stdout.isatty()
         # What is printed is data: brackets and colons in it are neither styles nor emoji.
-        self._console = Console(
-            highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPED_WIDTH
-        )
+        width = PIPED_WIDTH if self._is_piped else None
+        self._console = Console(highlight=False, markup=False, emoji=False, width=width)
 
     @classmethod
     def of_context(cls) -> Self:
@@ -57,7 +57,7 @@ class Output:
 
     def table(self, table: Table) -> None:
         """Print a table: fitted to the terminal, or with a line for each row where the output goes elsewhere."""
-        if sys.stdout.isatty():
+        if not self._is_piped:
             self._console.print(table)
             return
         with self._console.capture() as capture:

@@ -31,6 +31,7 @@ from .limits import (
     GROUP_ID,
     ID,
     ID_ATTRIBUTE,
+    ID_RULE,
     INPUT_BYTES,
     MAX_NESTING,
     MAX_PUBLISHER_ATTRIBUTES,
@@ -199,7 +200,7 @@ def _attributes(attributes: dict[str, str]) -> dict[str, str]:
     return attributes
 
 
-_Id = Annotated[str, _matching(ID, "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -")]
+_Id = Annotated[str, _matching(ID, ID_RULE)]
 _Topic = Annotated[str, AfterValidator(_topic)]
 
 

@@ -25,6 +25,7 @@ _NOT_IN_SQS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 _NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID_RULE = "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"
 TOPIC_ARN = re.compile(r"arn:(aws[a-z-]*):sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
 # docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html: name. SNS takes 256 characters, SQS 255.
 ATTRIBUTE_NAME = re.compile(r"(?i:(?!aws\.|amazon\.))(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,255}(?<!\.)")

@@ -80,8 +80,8 @@ class Parking:
                 yield ParkedEvent(lane, item["sort_key"]["S"], item["execution"]["S"], item["input"]["S"], attempt)
 
     def delete(self, events: Sequence[ParkedEvent]) -> list[ParkedEvent]:
-        """Delete up to MAX_DELETES events, and return those whose deletes the table throttled. Raises botocore's errors
-        for everything else."""
+        """Delete up to MAX_DELETES events, and return those whose deletes the table throttled. Raises botocore's other
+        errors."""
         if not events:
             return []
         requests = [{"DeleteRequest": {"Key": _key(event.lane, event.sort_key)}} for event in events]

@@ -60,7 +60,7 @@ def test_a_look_at_a_lane_is_limited(cloud, table):
 
 
 def test_a_delete_returns_what_the_table_left(cloud, table):
-    """One of two is left unprocessed: nothing is tried again here."""
+    """One of three is left unprocessed: nothing is tried again here."""
     answers = Answers([1])
     left = Parking(answers, os.environ["PARKED_TABLE"]).delete([parked(1), parked(2), parked(3)])
     assert (left, answers.asked) == ([parked(3)], [["r-1", "r-2", "r-3"]])

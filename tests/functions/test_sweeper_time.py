@@ -190,11 +190,11 @@ def test_two_sweeps_have_two_names_on_their_leases(cloud, one_lane):
 
 
 class Lanes(parking.Parking):
-    """A table of so many events in each lane, and in the last so many more, that costs nothing."""
+    """A table of so many events in each lane, and in the last so many more, that costs nothing. All are due then."""
 
-    def __init__(self, per_lane: int, more: int = 0):
+    def __init__(self, per_lane: int, more: int = 0, due: str = "10:00"):
         super().__init__(None, "")
-        self._key = sort_key(at("10:00"), "r")
+        self._key = sort_key(at(due), "r")
         self._events = dict.fromkeys(lanes.lanes(), per_lane) | {lanes.lanes()[-1]: per_lane + more}
 
     def first_keys(self, lane, before, limit):
@@ -462,10 +462,10 @@ def deletes_of_a_lane(events: int, due: str, left: float = 30.0) -> list[tuple[i
             asked.append((most_left, margin))
             return True
 
-    lane, batches = Throttled(events), math.ceil(events / sweeper.BATCH_SIZE)
-    lane._key = sort_key(at(due), "r")
-    seconds_left = lambda: left if len(asked) == batches else 30.0  # noqa: E731
-    sweep(at("10:00"), seconds_left, parking=lane, workflow=NoWorkflow(), threads=AtOnce())
+    def seconds_left() -> float:
+        return left if len(asked) == math.ceil(events / sweeper.BATCH_SIZE) else 30.0
+
+    sweep(at("10:00"), seconds_left, parking=Throttled(events, due=due), workflow=NoWorkflow(), threads=AtOnce())
     return asked
 
 

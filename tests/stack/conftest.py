@@ -76,11 +76,7 @@ class Role:
     """A role of a deployed stack, from which permissions can be taken for a while."""
 
     def __init__(self, stack: LocalStack, logical_id: str) -> None:
-        self._iam = stack.client("iam")
-        resource = stack.client("cloudformation").describe_stack_resource(
-            StackName=stack.stack_name, LogicalResourceId=logical_id
-        )["StackResourceDetail"]
-        self._name = resource["PhysicalResourceId"]
+        self._iam, self._name = stack.client("iam"), stack.physical_id(logical_id)
 
     @property
     def policies(self) -> dict[str, dict]:

@@ -61,10 +61,7 @@ class Player:
     def __init__(self, stack: LocalStack, target: str) -> None:
         self._outputs, self._target = stack.outputs, target
         self._sns, self._sqs = stack.client("sns"), stack.client("sqs")
-        found = stack.client("cloudformation").describe_stack_resource(
-            StackName=stack.stack_name, LogicalResourceId="InputQueue"
-        )
-        self._queue = found["StackResourceDetail"]["PhysicalResourceId"]
+        self._queue = stack.physical_id("InputQueue")
 
     def play(self, histories: dict[str, list[Message]]) -> datetime:
         """Play all histories at the same time. Returns the start time."""

@@ -69,7 +69,7 @@ class Operations:
                 return False
         return self._arrives(payload, seconds=8)
 
-    # The Sweeper. Each call uses another lane, because a failed sweep keeps the lease of its lane.
+    # The Sweeper. Each call uses another lane, because a failed sweep leaves its event in its lane.
 
     def sweeps_a_due_event(self) -> bool:
         """The event is started, and its item and the lease of its lane are deleted."""

@@ -19,12 +19,6 @@ DELAY = timedelta(seconds=90)
 LONGEST_HORIZON = timedelta(seconds=63)
 
 
-def physical_id(stack: LocalStack, logical_id: str) -> str:
-    return stack.client("cloudformation").describe_stack_resource(
-        StackName=stack.stack_name, LogicalResourceId=logical_id
-    )["StackResourceDetail"]["PhysicalResourceId"]
-
-
 @pytest.fixture(scope="module")
 def lateness(other: LocalStack) -> list[float]:
     """The values of the metric in the function's log, in milliseconds."""
@@ -37,7 +31,7 @@ def lateness(other: LocalStack) -> list[float]:
         return milliseconds < MAX_LATENESS.total_seconds() * 1000
 
     # Some are late: test_permissions.py and test_stack.py keep sweeps from their lanes.
-    group = physical_id(other, "ProbeLog")
+    group = other.physical_id("ProbeLog")
     lines = wait_for_lines(
         other.client("logs"), group, lambda lines: any(map(is_punctual, values(lines))), PROBE_SECONDS
     )
@@ -55,12 +49,12 @@ def execution(other: LocalStack, lateness: list[float]) -> dict[str, Any]:
 
 
 def test_the_schedule_publishes_an_event_each_minute(other: LocalStack):
-    schedule = other.client("scheduler").get_schedule(Name=physical_id(other, "ProbeSchedule"))
+    schedule = other.client("scheduler").get_schedule(Name=other.physical_id("ProbeSchedule"))
     assert (schedule["ScheduleExpression"], schedule["State"]) == ("cron(* * * * ? *)", "ENABLED")
     assert schedule["Target"]["Arn"] == other.outputs["InputTopicArn"]
     assert json.loads(schedule["Target"]["Input"]) == {
         "delay": DELAY.total_seconds(),
-        "target": physical_id(other, "ProbeTopic"),
+        "target": other.physical_id("ProbeTopic"),
         "user": "other",
         "payload": "probe",
     }

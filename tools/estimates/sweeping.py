@@ -137,14 +137,14 @@ class Sweeps:
                     lane.holder, lane.is_closing = sweep, False
                     lane.before, lane.deletes_end = before, sweep.ends
                     sweep.leases += 1
-                    sweep.lane, sweep.before, sweep.can_delete = lane, before, True
+                    sweep.lane, sweep.can_delete = lane, True
                     self._timeline.at(now + LATENCY["page"], self._feed, sweep)
                     return
                 continue
             if sweep.can_delete and len(sweep.lane.throttled) > self._rules.max_throttled:
                 self._delete_throttled(now, sweep.lane, 1, self._rules.max_throttled, self._go_on)
                 return
-            events = [] if now >= sweep.ends else sweep.lane.take(self.setup.batch, sweep.before)
+            events = [] if now >= sweep.ends else sweep.lane.take(self.setup.batch)
             if events:
                 self._submit(now, sweep, _Batch(sweep.lane, events))
             else:
@@ -271,7 +271,7 @@ class _Lane:
         self.holder: _Sweep | None = None
         self.in_flight = 0  # batches
         self.is_closing = False  # after its last batch was submitted
-        self.before = self.deletes_end = 0.0  # what is started, and when its throttled deletes are given up
+        self.before = self.deletes_end = 0.0  # until when events are due that are started; when deletes are given up
         self.returned: list[int] = []  # that could not be started: left to the next sweep
         self.throttled: list[int] = []  # that were started and could not be deleted yet
         self._events: list[int] = []
@@ -289,8 +289,8 @@ class _Lane:
         first, last = self._next + self.count(begin), self._next + self.count(end)
         return [self._key_of(event) for event in self._events[first:last]]
 
-    def take(self, number: int, before: float) -> list[int]:
-        events = self._events[self._next : self._next + min(number, self.count(before))]
+    def take(self, number: int) -> list[int]:
+        events = self._events[self._next : self._next + min(number, self.count(self.before))]
         self._next += len(events)
         return events
 
@@ -307,8 +307,7 @@ class _Sweep:
         self.ends, self.waiting, self.may_call_helpers = ends, waiting, may_call_helpers
         self.free_threads = setup.threads
         self.lane: _Lane | None = None  # of which batches are submitted
-        self.before = 0.0
-        self.can_delete = True
+        self.can_delete = True  # events of that lane: not all attempts were in vain
         self.queue: deque[_Batch] = deque()  # that no thread has begun
         self.in_flight = 0  # batches that were submitted and whose results were not collected
         self.ended = self.ended_starts = 0  # of these, and what they started

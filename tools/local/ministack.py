@@ -47,8 +47,8 @@ asyncio.constants.SSL_SHUTDOWN_TIMEOUT = 1.0
 
 
 async def serve_and_exit(*arguments: Any) -> None:
-    """Serve until SIGTERM, by when the state is written. Python would wait for every thread that sleeps for a Wait
-    state, a minute for some."""
+    """Serve until SIGTERM, and exit at once: the state is written by then. Otherwise Python would wait for the threads
+    that sleep for a Wait state, some of them for a minute."""
     await serve(*arguments)
     os._exit(0)
 

@@ -155,11 +155,9 @@ class LocalRun(Run):
     def _leftovers(self) -> Iterator[str]:
         if left := [item for item in self._parked() if item["lane"]["S"] != CLOCK]:
             yield f"{len(left)} items are left in the Parked table"
-        cloudformation = self.stack.client("cloudformation")
         for queue in ("InputQueue", "InputDeadLetters", "Undelivered"):
-            found = cloudformation.describe_stack_resource(StackName=self.stack.stack_name, LogicalResourceId=queue)
             attributes = self._sqs.get_queue_attributes(
-                QueueUrl=found["StackResourceDetail"]["PhysicalResourceId"],
+                QueueUrl=self.stack.physical_id(queue),
                 AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
             )["Attributes"]
             if count := sum(map(int, attributes.values())):

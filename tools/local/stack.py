@@ -90,6 +90,13 @@ class LocalStack(Emulator):
         [stack] = self.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
+    def physical_id(self, logical_id: str) -> str:
+        """The name, URL or ARN of one of the stack's resources."""
+        detail = self.client("cloudformation").describe_stack_resource(
+            StackName=self.stack_name, LogicalResourceId=logical_id
+        )["StackResourceDetail"]
+        return str(detail["PhysicalResourceId"])
+
     def client(self, service: str, **config: Any) -> Any:
         """A boto3 client with every permission. `config` goes to botocore (max_pool_connections=50)."""
         return self._session.client(
