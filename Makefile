@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a new machine needs. `make` alone lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environments demo local stop test quick lint fuzz mutate drill bench cost scale picture clean
+.PHONY: help setup environments demo local stop test quick lint fuzz drill bench cost scale picture clean
 
 DEV := .venv/dev/bin
 SAM := .venv/sam/bin/sam
@@ -53,15 +53,6 @@ lint: setup  ## Check Python and its types, the templates, the state machines, a
 fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about half an hour)
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
-# Of the command, less is required: not all that it prints is compared.
-mutate: environments .venv/mutants/.ready  ## Change one thing at a time, and see whether a test fails (hours; goes on where it ended): make mutate SAMPLE=50
-	@status=0; \
-	for suite in functions:$(if $(SAMPLE),80,90) punctual:$(if $(SAMPLE),60,70); do \
-		.venv/mutants/bin/python -m tools.mutate $${suite%:*} $(call option,--sample,SAMPLE) --minimum $${suite#*:} || status=1; done; \
-	for area in template definitions; do \
-		.venv/dev/bin/python -m tools.mutants $$area $(if $(SAMPLE),--sample $(SAMPLE),--resume) || status=1; done; \
-	exit $$status
-
 drill: environments  ## Inject faults into the stack on the emulator and account for every event
 	@$(DEV)/python -m tools.drills
 
@@ -97,12 +88,10 @@ environments: .venv/python
 	done; rm $@; \
 	echo 'Punctual needs Python 3.13 with venv: install it (pyenv install 3.13), or name it (make PYTHON=/path/to/python3.13)' >&2; exit 1
 
-# It has what the tests need, and the tool.
-.venv/mutants/.ready: requirements/dev.txt
-
 .venv/%/.ready: requirements/%.txt
 	$(call step,Python environment: $*,"$$(cat .venv/python)" -m venv --clear .venv/$* \
-		&& .venv/$*/bin/pip install --disable-pip-version-check -r $< && .venv/$*/bin/pip check && touch $@)
+		&& .venv/$*/bin/pip install --disable-pip-version-check -r $< $(if $(filter dev,$*),&& .venv/dev/bin/pip install --no-deps -e .) \
+		&& .venv/$*/bin/pip check && touch $@)
 
 node_modules/.ready: package-lock.json
 	@command -v npm >/dev/null || { echo 'The linter of the state machines needs Node.js: install it (https://nodejs.org), then run make again' >&2; exit 1; }

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import click
 from botocore.exceptions import ClientError
+from punctual_core.lanes import lane_of
+from punctual_core.limits import ID, ID_RULE
 from rich.table import Table
 
-from ._scheduler.lanes import lane_of
-from ._scheduler.limits import ID, ID_RULE
 from .moments import shown, to_duration
 from .output import Output
 from .parked import Parked

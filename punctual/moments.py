@@ -5,8 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import click
-
-from ._scheduler.times import parse_date
+from punctual_core.times import parse_date
 
 # So that now plus or minus a duration is a time.
 MAX_DURATION = timedelta(days=365_000)

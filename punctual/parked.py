@@ -12,9 +12,9 @@ from itertools import batched
 from typing import Any, Self
 
 import click
+from punctual_core.lanes import due_of, lanes, sortable
 from rich.table import Table
 
-from ._scheduler.lanes import due_of, lanes, sortable
 from .moments import shown, to_moment
 from .output import Output, plural
 from .stack import Stack

@@ -13,8 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
-
-from ._scheduler.event import Refused, Rules, parse
+from punctual_core.event import Refused, Rules, parse
 
 # Not among the rules that a publisher can know: which topics the stack allows, and whether it requires a user.
 _ANY_TOPIC = ("*",)

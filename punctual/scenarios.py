@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ._scheduler.limits import DATE_ATTRIBUTE, ID_ATTRIBUTE
+from punctual_core.limits import DATE_ATTRIBUTE, ID_ATTRIBUTE
+
 from .consumer import Arrival, Consumer
 
 ABSENT: Any = ...  # as a field's value: the message does not have the field

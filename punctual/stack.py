@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
-
-from ._scheduler.event import Rules
+from punctual_core.event import Rules
 
 type Service = Literal["cloudformation", "dynamodb", "logs", "sns", "sqs", "stepfunctions"]
 

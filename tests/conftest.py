@@ -28,10 +28,10 @@ from moto import mock_aws
 from moto.backends import get_backend
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.models import botocore_stubber
-from scheduler.deadline import Deadline
+from punctual_core.deadline import Deadline
 
 from tests.aws_limits import violations
-from tests.cloudformation import ACCOUNT, REGION, Template
+from tools.cloudformation import ACCOUNT, REGION, Template
 
 TEMPLATE = Template()
 TARGET = TEMPLATE.resolve({"Fn::Sub": "arn:${AWS::Partition}:sns:${AWS::Region}:${AWS::AccountId}:orders"})
@@ -258,7 +258,7 @@ BUILTIN_HANDLERS.append(("before-parameter-build", _check))
 @contextmanager
 def cloud_of_the_stack() -> Iterator[Cloud]:
     global _current
-    from scheduler.clients import client
+    from punctual_core.clients import client
 
     with mock_aws():
         # botocore asks every handler, and would have moto do everything twice.
@@ -341,7 +341,7 @@ def record(
 
 def take(message: Any, now: datetime, published_at: datetime | None = None, **sqs: Any) -> str:
     """Let Ingest take a message at a time, published then or at another; what became of it."""
-    from scheduler.ingest import ingest  # Not before the environment is set, which its clients are made from.
+    from punctual_core.ingest import ingest  # Not before the environment is set, which its clients are made from.
 
     return ingest.take(record(message, published_at or now, **sqs), now)
 
@@ -353,7 +353,7 @@ def deadline(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) ->
 
 def sweep(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0, **changes: Any) -> Any:
     """Let a Sweeper sweep at a time; what it did. `changes` are to the shipped Sweeper or to this sweep."""
-    from scheduler.sweeper import sweeper
+    from punctual_core.sweeper import sweeper
 
     is_helper = changes.pop("is_helper", False)
     changed = dataclasses.replace(sweeper, **changes)

@@ -13,13 +13,13 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from punctual_core.event import Event, Rules, parse
+from punctual_core.lanes import sort_key
+from punctual_core.parking import Parking
+from punctual_core.register import Register
 
-from punctual._scheduler.event import Event, Rules, parse
-from punctual._scheduler.lanes import sort_key
-from punctual._scheduler.parking import Parking
-from punctual._scheduler.register import Register
 from punctual.cli import main
-from tests.cloudformation import REGION, Template
+from tools.cloudformation import REGION, Template
 
 NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
 

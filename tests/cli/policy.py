@@ -5,7 +5,7 @@ from typing import Any
 
 from botocore.client import BaseClient
 
-from tests.cloudformation import ROOT
+from tools.cloudformation import ROOT
 
 POLICY = ROOT / "examples/operator-policy.json"
 # Only emulators answer it. On AWS the command does without it, so the policy does not have it.

@@ -15,11 +15,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore.client import BaseClient
+from punctual_core.event import Cancel, Event, Refused, Rules, parse
 
 from punctual import check, scenarios
-from punctual._scheduler.event import Cancel, Event, Refused, Rules, parse
 from tests.cli.policy import action, actions_for
-from tests.cloudformation import REGION, Template
+from tools.cloudformation import REGION, Template
 
 # The scenarios run at five times their speed; faster, a busy machine cancels some of them too late.
 SPEED = 5

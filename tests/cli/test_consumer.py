@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from punctual.consumer import Consumer
-from tests.cloudformation import ACCOUNT, REGION
+from tools.cloudformation import ACCOUNT, REGION
 
 
 class Clients:

@@ -3,7 +3,7 @@
 import re
 
 from punctual import __version__
-from tests.cloudformation import ROOT
+from tools.cloudformation import ROOT
 
 
 def test_the_template_has_the_version_and_license_of_the_package():

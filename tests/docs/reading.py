@@ -12,7 +12,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.cloudformation import ROOT
+from tools.cloudformation import ROOT
 
 # The parts that tools write (tools/documents.py).
 GENERATED = re.compile(r"<!-- (?P<name>.+?): begin -->.*?<!-- (?P=name): end -->", re.DOTALL)

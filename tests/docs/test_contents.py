@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduler.event import Event, Refused, Rules, _CancelMessage, _EventMessage, parse
-from scheduler.failures import Failures
-from scheduler.times import instant
+from punctual_core.event import Event, Refused, Rules, _CancelMessage, _EventMessage, parse
+from punctual_core.failures import Failures
+from punctual_core.times import instant
 
 from punctual.cli import punctual
-from tests.cloudformation import ROOT, Template
 from tests.docs.reading import Cell, Table, document, documents
+from tools.cloudformation import ROOT, Template
 
 TEMPLATE = Template()
-FUNCTIONS = ROOT / "functions/scheduler"
+FUNCTIONS = ROOT / "functions/punctual_core"
 MESSAGE_FORMAT, DEPLOYING = document("docs/message-format.md"), document("docs/deploying.md")
 OPERATING, DESIGN = document("docs/operating.md"), document("docs/design.md")
 ERRORS = MESSAGE_FORMAT.table("Validation errors", "problem")
@@ -60,7 +60,7 @@ def named_by(table: Table) -> set[str]:
 @pytest.mark.parametrize(("heading", "model"), [("Fields", _EventMessage), ("A cancel", _CancelMessage)])
 def test_the_fields_are_those_of_the_code(heading, model):
     table = MESSAGE_FORMAT.table(heading, "field")
-    same(table, named_by(table), set(model.model_fields), f"{model.__name__} in functions/scheduler/event.py")
+    same(table, named_by(table), set(model.model_fields), f"{model.__name__} in functions/punctual_core/event.py")
 
 
 def test_the_examples_are_accepted_and_use_every_field():
@@ -202,7 +202,7 @@ def test_the_example_of_a_failure_report_is_real():
 def test_the_fields_of_a_failure_report_are_those_of_the_code():
     table = MESSAGE_FORMAT.table("Failure reports", "field")
     existing = _report("not JSON").keys() | _report("x" * 300_000).keys()
-    same(table, named_by(table), existing, "Failures.report in functions/scheduler/failures.py")
+    same(table, named_by(table), existing, "Failures.report in functions/punctual_core/failures.py")
 
 
 def _modules_of_the_message_format() -> list[Path]:

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 import pytest
 
 from punctual.cli import punctual
-from tests.cloudformation import ROOT
 from tests.docs.reading import Document, document, documents
+from tools.cloudformation import ROOT
 
 DOCUMENTS = documents()
 README_WORDS, DOCUMENT_WORDS = 1_300, 1_200

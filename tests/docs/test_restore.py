@@ -7,8 +7,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tests.cloudformation import REGION, Template
 from tests.docs.reading import document
+from tools.cloudformation import REGION, Template
 
 [SCRIPT] = document("docs/operating.md").blocks("Restore the tables", "python")
 

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from scheduler.clients import client
+from punctual_core.clients import client
 
 from tests.aws_limits import KIB, violations
 

@@ -2,7 +2,7 @@
 
 import pytest
 from botocore.exceptions import ClientError
-from scheduler.clients import client
+from punctual_core.clients import client
 
 from tests.conftest import TARGET
 

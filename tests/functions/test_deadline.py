@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from scheduler.deadline import Deadline
+from punctual_core.deadline import Deadline
 
 from tests.conftest import LambdaContext, at
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from scheduler.clients import client
-from scheduler.failures import EXCERPT_CHARACTERS, Failures, is_transient
-from scheduler.limits import MESSAGE_BYTES
+from punctual_core.clients import client
+from punctual_core.failures import EXCERPT_CHARACTERS, Failures, is_transient
+from punctual_core.limits import MESSAGE_BYTES
 
 from tests.conftest import OWN_FAILURE_TOPIC, at, event, take
 

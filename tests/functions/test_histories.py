@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scheduler import lanes
+from punctual_core import lanes
 
 from tests.conftest import TEMPLATE, Cloud, Start, at, event, sweep, take, wanted
 

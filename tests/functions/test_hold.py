@@ -5,9 +5,9 @@ import sys
 import time
 
 import pytest
-from scheduler import hold
+from punctual_core import hold
 
-from tests.cloudformation import ROOT
+from tools.cloudformation import ROOT
 
 
 def due_in(seconds: float) -> dict:
@@ -82,10 +82,10 @@ def test_it_sleeps_again_if_the_clock_lags_behind(monkeypatch):
 
 def test_it_imports_little():
     """It has half a second to start: neither the AWS SDK nor pydantic is in its way."""
-    code = "import scheduler.hold, sys; print(*(name.split('.')[0] for name in sys.modules))"
+    code = "import punctual_core.hold, sys; print(*(name.split('.')[0] for name in sys.modules))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "functions", capture_output=True, text=True, check=True
     )
     loaded = set(run.stdout.split())
-    assert "scheduler" in loaded
+    assert "punctual_core" in loaded
     assert not loaded & {"boto3", "botocore", "pydantic", "aws_lambda_powertools"}

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scheduler import ingest
-from scheduler.clients import client
+from punctual_core import ingest
+from punctual_core.clients import client
 
 from tests.conftest import (
     FIFO_TARGET,
@@ -358,7 +358,7 @@ def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
     """Each start waits for nine others: with fewer threads none would end."""
     together = threading.Barrier(10)
 
-    class Meeting(ingest.DeliverWorkflow):
+    class Meeting(ingest.Executions):
         def start(self, name, input):
             together.wait(5)
             super().start(name, input)
@@ -442,7 +442,7 @@ def test_a_slow_call_fails_its_message_alone(cloud, monkeypatch):
     failed and to be retried in 2 seconds; the other nine are done, and not repeated."""
     records, answer_now = batch(datetime.now(UTC)), threading.Event()
 
-    class Slow(ingest.DeliverWorkflow):
+    class Slow(ingest.Executions):
         def start(self, name, input):
             if name.startswith("order-4"):
                 answer_now.wait(10)

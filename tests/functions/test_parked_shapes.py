@@ -10,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from scheduler.clients import client
-from scheduler.lanes import due_of
+from punctual_core.clients import client
+from punctual_core.lanes import due_of
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TEMPLATE, Start, at, event, sweep, take
 

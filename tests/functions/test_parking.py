@@ -6,11 +6,11 @@ from collections import deque
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from scheduler import parking
-from scheduler.clients import client
-from scheduler.event import Event
-from scheduler.lanes import sort_key
-from scheduler.parking import MAX_DELETES, ParkedEvent, Parking
+from punctual_core import parking
+from punctual_core.clients import client
+from punctual_core.event import Event
+from punctual_core.lanes import sort_key
+from punctual_core.parking import MAX_DELETES, ParkedEvent, Parking
 
 from tests.conftest import at, deadline
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from scheduler import probe
+from punctual_core import probe
 
 from tests.conftest import LambdaContext
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
-from scheduler.register import REGISTER_RETENTION, UNREGISTERED_LIMIT
+from punctual_core.register import REGISTER_RETENTION, UNREGISTERED_LIMIT
 
 from tests.conftest import at, event, sweep, take, wanted
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from scheduler import lanes, parking, sweeper
-from scheduler.clients import client
-from scheduler.sweeper import DEADLINE_MARGIN_SECONDS
+from punctual_core import lanes, parking, sweeper
+from punctual_core.clients import client
+from punctual_core.sweeper import DEADLINE_MARGIN_SECONDS
 
 from tests.conftest import (
     HORIZON,
@@ -389,7 +389,7 @@ def test_an_unexpected_exception_at_one_event_fails_that_event_alone(cloud, one_
     """A bug, or anything else that is not botocore's: the others start, are deleted, and the lease is released."""
     park(30)
 
-    class Failing(sweeper.DeliverWorkflow):
+    class Failing(sweeper.Executions):
         def start(self, name, input):
             if name == "order-7":
                 raise Unexpected

@@ -10,11 +10,11 @@ from concurrent.futures._base import DoneAndNotDoneFutures
 from datetime import timedelta
 
 import pytest
-from scheduler import lanes, parking, sweeper
-from scheduler.clients import client
-from scheduler.deadline import Deadline
-from scheduler.lanes import sort_key
-from scheduler.parking import ParkedEvent
+from punctual_core import lanes, parking, sweeper
+from punctual_core.clients import client
+from punctual_core.deadline import Deadline
+from punctual_core.lanes import sort_key
+from punctual_core.parking import ParkedEvent
 
 from tests.conftest import HORIZON, TEMPLATE, LambdaContext, at, event, sweep, take
 
@@ -163,7 +163,7 @@ def test_a_lane_is_leased_while_its_events_are_started(cloud, one_lane):
     park(3)
     seen = []
 
-    class Watching(sweeper.DeliverWorkflow):
+    class Watching(sweeper.Executions):
         def start(self, name, input):
             seen.extend(cloud.leases())
             super().start(name, input)
@@ -221,7 +221,7 @@ class AtOnce(ThreadPoolExecutor):
         return future
 
 
-class NoWorkflow(sweeper.DeliverWorkflow):
+class NoWorkflow(sweeper.Executions):
     def __init__(self):
         super().__init__(None, "")
 

@@ -10,9 +10,9 @@ import re
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scheduler import ingest
-from scheduler.failures import EXCERPT_CHARACTERS
-from scheduler.limits import MAX_NESTING, MESSAGE_BYTES, nesting, unsendable_character
+from punctual_core import ingest
+from punctual_core.failures import EXCERPT_CHARACTERS
+from punctual_core.limits import MAX_NESTING, MESSAGE_BYTES, nesting, unsendable_character
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, Cloud, LambdaContext, at, event, record, take
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from scheduler.event import Cancel, Event, Refused, Rules, parse
-from scheduler.limits import INPUT_BYTES, MAX_NESTING, MESSAGE_BYTES, as_json, nesting, unsendable_character
+from punctual_core.event import Cancel, Event, Refused, Rules, parse
+from punctual_core.limits import INPUT_BYTES, MAX_NESTING, MESSAGE_BYTES, as_json, nesting, unsendable_character
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, TEMPLATE, event
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scheduler.event import Event, Refused, Rules, parse
-from scheduler.lanes import due_of, sort_key
-from scheduler.times import CUTOFF_LEAD, EPOCH, HOLD_LEAD, EventTimes, instant
-from scheduler.times import zone as load_zone
+from punctual_core.event import Event, Refused, Rules, parse
+from punctual_core.lanes import due_of, sort_key
+from punctual_core.times import CUTOFF_LEAD, EPOCH, HOLD_LEAD, EventTimes, instant
+from punctual_core.times import zone as load_zone
 
 from tests.conftest import TEMPLATE, event
 

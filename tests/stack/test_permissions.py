@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scheduler.lanes import lanes
+from punctual_core.lanes import lanes
 
 from tests.stack.conftest import Role
 from tools.local import Consumer, LocalStack

@@ -6,8 +6,8 @@ from functools import cache
 from statistics import mean
 from typing import Any
 
-from tests.cloudformation import Template
 from tests.template import recording
+from tools.cloudformation import Template
 
 # --- Metrics ----------------------------------------------------------------------------------------------------------
 

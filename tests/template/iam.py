@@ -11,7 +11,7 @@ from typing import Any
 
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 
-from tests.cloudformation import Template
+from tools.cloudformation import Template
 
 type Statements = list[dict[str, Any]]
 # The values of condition keys. A key that the request does not have is not in it.

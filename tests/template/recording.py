@@ -17,11 +17,11 @@ from typing import Any
 from unittest.mock import patch
 
 from botocore.client import BaseClient
-from scheduler.event import Event, Rules, parse
+from punctual_core.event import Event, Rules, parse
 
-from tests.cloudformation import Template
 from tests.conftest import OWN_FAILURE_TOPIC, Cloud, LambdaContext, cloud_of_the_stack, event, record
 from tests.workflows.simulation import Clock, Failed, Machine, Run
+from tools.cloudformation import Template
 
 TEMPLATE = Template()
 # IAM's name for an operation where it is another one.
@@ -111,7 +111,7 @@ def _run(recording: Recording, handler: Callable[[dict, Any], Any], event: dict)
 
 
 def _ingest_in_every_situation(cloud: Cloud) -> Recording:
-    from scheduler import ingest
+    from punctual_core import ingest
 
     recording, now = Recording(), datetime.now(UTC)
     far = now + timedelta(days=1)
@@ -136,9 +136,9 @@ def _ingest_in_every_situation(cloud: Cloud) -> Recording:
 
 
 def _sweeper_in_every_situation(cloud: Cloud) -> Recording:
-    from scheduler import sweeper
-    from scheduler.clients import client
-    from scheduler.lanes import lanes
+    from punctual_core import sweeper
+    from punctual_core.clients import client
+    from punctual_core.lanes import lanes
 
     recording = Recording()
 
@@ -156,7 +156,7 @@ def _sweeper_in_every_situation(cloud: Cloud) -> Recording:
         _run(recording, sweeper.handler, {})
 
     # As if one event were a burst.
-    with patch.multiple("scheduler.sweeper", MAX_STARTS_BEFORE_HELPERS=1, MAX_BATCHES_IN_FLIGHT=1):
+    with patch.multiple("punctual_core.sweeper", MAX_STARTS_BEFORE_HELPERS=1, MAX_BATCHES_IN_FLIGHT=1):
         sweep()
     cloud.fail("StartExecution", "InvalidExecutionInput")
     sweep()
@@ -171,7 +171,7 @@ def _sweeper_in_every_situation(cloud: Cloud) -> Recording:
 
 
 def _hold() -> Recording:
-    from scheduler import hold
+    from punctual_core import hold
 
     recording = Recording()
     _run(recording, hold.handler, {"due_ms": 0})
@@ -179,7 +179,7 @@ def _hold() -> Recording:
 
 
 def _probe() -> Recording:
-    from scheduler import probe
+    from punctual_core import probe
 
     recording, now = Recording(), datetime.now(UTC).isoformat()
     attributes = {"scheduler-date": {"Type": "String", "Value": now}}

@@ -7,8 +7,8 @@ from functools import cache
 import botocore.session
 import pytest
 
-from tests.cloudformation import ACCOUNT, REGION, Template
 from tests.template.iam import allows, listed, queue_statements, topic_statements
+from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k"
 STRANGER, PUBLISHER, SECOND_PUBLISHER = "999999999999", "111111111111", "222222222222"

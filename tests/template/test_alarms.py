@@ -4,11 +4,11 @@ import itertools
 import re
 
 import pytest
-from scheduler.ingest import MAX_RETRY_DELAY_SECONDS
+from punctual_core.ingest import MAX_RETRY_DELAY_SECONDS
 
-from tests.cloudformation import Template
 from tests.template import recording
 from tests.template.cloudwatch import ALARM, OK, OWN_GAUGES, states, statistics_of, watched
+from tools.cloudformation import Template
 
 TEMPLATE = Template(Probe="true")
 ALARMS = TEMPLATE.resources("AWS::CloudWatch::Alarm")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cloudformation import REGION, Template
 from tests.template import recording
 from tests.template.cloudwatch import AWS_METRICS, emitted, statistics_of, watched
 from tests.template.insights import STATE_RECORDS, execution_log, query_source, run_query
 from tests.workflows.simulation import Run
+from tools.cloudformation import REGION, Template
 
 TEMPLATES = {probe: Template(Probe=probe) for probe in ("false", "true")}
 COLUMNS = 24  # docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.cloudformation import ACCOUNT, REGION, Template
+from tools.cloudformation import ACCOUNT, REGION, Template
 
 DEFAULT = Template()
 PARAMETERS = DEFAULT.text["Parameters"]

@@ -9,10 +9,10 @@ from functools import cache
 import botocore.session
 import pytest
 
-from tests.cloudformation import ACCOUNT, REGION, Template
 from tests.conftest import OWN_FAILURE_TOPIC, TARGET
 from tests.template import recording
 from tests.template.iam import allows, listed, role_statements, trust_statements
+from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY, TARGET_KEYS = (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{name}" for name in ("stack", "target"))
 OTHER_ACCOUNT = "222222222222"
@@ -220,7 +220,7 @@ def test_deliver_never_publishes_to_the_input_topic():
 @pytest.mark.parametrize("topic", ["arn:aws:sns:eu-central-1:123456789012:orders", FOREIGN_TARGET])
 def test_ingest_accepts_the_targets_that_deliver_may_publish_to(topic):
     """The topics that Ingest checks events against are those of Deliver's role, with and without the probe."""
-    from scheduler.event import Rules
+    from punctual_core.event import Rules
 
     for template in (DEFAULT, LIMITED, EVERYTHING, Template(TargetTopicArns=TARGET, Probe="true")):
         environment = template.environment("Ingest")

@@ -7,13 +7,13 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scheduler import sweeper
-from scheduler.hold import MAX_HOLD_SECONDS
-from scheduler.ingest import ingest
+from punctual_core import sweeper
+from punctual_core.hold import MAX_HOLD_SECONDS
+from punctual_core.ingest import ingest
 
-from tests.cloudformation import ROOT, Template
 from tests.conftest import record
 from tests.template import recording
+from tools.cloudformation import ROOT, Template
 
 DEFAULT = Template()
 ALL = Template(Probe="true", AlarmEmail="night@example.com")
@@ -72,7 +72,7 @@ def test_input_queue_is_subscribed_to_the_input_topic():
 def test_ingest_reads_the_envelope_of_sns():
     """The publisher knows its message by the MessageId in SNS's envelope, and a delay counts from the time in it: with
     raw delivery there is none, and the message would have SQS's id and time."""
-    from scheduler.ingest import read
+    from punctual_core.ingest import read
 
     published_at = datetime(2026, 12, 24, 10, tzinfo=UTC)
     enveloped = record("hello", published_at, message_id="of-sns", sent_at=published_at + timedelta(seconds=2))
@@ -158,10 +158,10 @@ def test_register_is_read_by_id():
 # --- Functions --------------------------------------------------------------------------------------------------------
 
 HANDLERS = {
-    "Ingest": "scheduler.ingest.handler",
-    "Sweeper": "scheduler.sweeper.handler",
-    "Hold": "scheduler.hold.handler",
-    "ProbeFunction": "scheduler.probe.handler",
+    "Ingest": "punctual_core.ingest.handler",
+    "Sweeper": "punctual_core.sweeper.handler",
+    "Hold": "punctual_core.hold.handler",
+    "ProbeFunction": "punctual_core.probe.handler",
 }
 
 
@@ -418,7 +418,7 @@ def test_probe_is_published_each_minute():
 def test_probe_is_an_event_that_is_parked(interval, parameters):
     """The probe's event is accepted whatever the parameters, due beyond the horizon so that it takes the longest way,
     and delivered to the probe's topic."""
-    from scheduler.event import Event, Rules, parse
+    from punctual_core.event import Event, Rules, parse
 
     template = Template(SweepIntervalSeconds=interval, Probe="true", **parameters)
     environment, now = template.environment("Ingest"), datetime(2026, 12, 24, 10, 0, 0, 250_000, UTC)

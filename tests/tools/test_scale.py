@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from scheduler import lanes, parking, sweeper
+from punctual_core import lanes, parking, sweeper
 
 from tools.estimates import scale, template
 from tools.estimates.__main__ import estimates

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.cloudformation import ROOT
 from tests.workflows.engines import ENGINES, SWEEP_SCALE, Emulator, Moto
 from tests.workflows.executions import Delivery, SweepRun
 from tests.workflows.expressions import evaluate
+from tools.cloudformation import ROOT
 
 # From the moment when the executions are started to the first due date: time for all of them to start.
 LEAD_SECONDS = 3
 SPREAD_SECONDS = 5
-HOLD = ROOT / "functions/scheduler/hold.py"
+HOLD = ROOT / "functions/punctual_core/hold.py"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scheduler.event import Rules, parse
-from scheduler.lanes import lanes
-from scheduler.parking import ParkedEvent, Parking
+from punctual_core.event import Rules, parse
+from punctual_core.lanes import lanes
+from punctual_core.parking import ParkedEvent, Parking
 
-from tests.cloudformation import Template
 from tests.workflows.engines import ENGINES, REGION, SWEEP_SCALE, Emulator, Moto
+from tools.cloudformation import Template
 
 LONGEST_EXECUTION_SECONDS = 120
 SWEEPER_STUB = Path(__file__).with_name("sweeper_stub.py")

@@ -16,7 +16,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 from typing import Any
 
-from scheduler.limits import MESSAGE_BYTES
+from punctual_core.limits import MESSAGE_BYTES
 
 from tests.workflows.expressions import QueryEvaluationError, fill
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
-from scheduler.event import Event, Rules, parse
-from scheduler.failures import is_transient
-from scheduler.hold import MAX_HOLD_SECONDS
-from scheduler.lanes import LANES
+from punctual_core.event import Event, Rules, parse
+from punctual_core.failures import is_transient
+from punctual_core.hold import MAX_HOLD_SECONDS
+from punctual_core.lanes import LANES
 
-from tests.cloudformation import ROOT, Template
 from tests.workflows.simulation import TRANSITION_SECONDS
+from tools.cloudformation import ROOT, Template
 
 TEMPLATE = Template()
 INTERVALS = TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["AllowedValues"]

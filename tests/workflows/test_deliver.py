@@ -8,11 +8,11 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scheduler.lanes import due_of, lane_of, sort_key
-from scheduler.limits import INPUT_BYTES, MESSAGE_BYTES
-from scheduler.times import instant
+from punctual_core.lanes import due_of, lane_of, sort_key
+from punctual_core.limits import INPUT_BYTES, MESSAGE_BYTES
+from punctual_core.times import instant
 
-from tests.cloudformation import Template
+from tools.cloudformation import Template
 
 # Not the promise: two engines and a hundred executions share this machine, and a busy one is seconds late. The
 # benchmark measures how late the system itself is. Nothing may be early, however busy the machine is.

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from scheduler.event import Event, Rules, parse
-from scheduler.lanes import due_of, lane_of, sort_key, sortable
-from scheduler.limits import INPUT_BYTES
+from punctual_core.event import Event, Rules, parse
+from punctual_core.lanes import due_of, lane_of, sort_key, sortable
+from punctual_core.limits import INPUT_BYTES
 
-from tests.cloudformation import Template
 from tests.workflows.simulation import Clock, Failed, Machine, Process, Run
+from tools.cloudformation import Template
 
 TEMPLATE = Template()
 DELIVER = TEMPLATE.definition("Deliver")

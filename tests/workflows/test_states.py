@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from scheduler.event import Event, Rules, parse
-from scheduler.lanes import lane_of, sort_key
+from punctual_core.event import Event, Rules, parse
+from punctual_core.lanes import lane_of, sort_key
 
-from tests.cloudformation import Template
 from tests.workflows.expressions import QueryEvaluationError, fill
+from tools.cloudformation import Template
 
 TEMPLATE = Template()
 INTERVALS = [int(value) for value in TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["AllowedValues"]]

@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable
 
 import pytest
-from scheduler.lanes import lanes
+from punctual_core.lanes import lanes
 
-from tests.cloudformation import Template
 from tests.workflows.engines import SWEEP_SCALE
 from tests.workflows.simulation import Clock, Failed, Machine, Run
+from tools.cloudformation import Template
 
 TEMPLATE = Template()
 STATES = json.loads(TEMPLATE.definition("Sweep"))["States"]

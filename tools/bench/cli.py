@@ -22,10 +22,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from punctual_core.event import Event, Rules, parse
+from punctual_core.parking import BATCH_SIZE, Parking
 from rich.box import SIMPLE
 from rich.table import Table
-from scheduler.event import Event, Rules, parse
-from scheduler.parking import BATCH_SIZE, Parking
 
 from tools.local import LocalStack
 

@@ -42,7 +42,7 @@ def import_cpu_seconds(folder: Path, environment: dict[str, str]) -> float:
 
     Files that are not compiled are compiled each time, as in Lambda, where the compiled ones cannot be kept.
     """
-    code = "import time; began = time.process_time(); import scheduler.ingest; print(time.process_time() - began)"
+    code = "import time; began = time.process_time(); import punctual_core.ingest; print(time.process_time() - began)"
     environment = environment | {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(folder),

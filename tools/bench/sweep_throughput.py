@@ -151,8 +151,8 @@ def _become_function(environment: dict[str, str], latency_seconds: float) -> Non
 
 def _client(service: str) -> Any:
     """The Sweeper's own client: the package keeps one for each service and number of connections."""
-    from scheduler.clients import client
-    from scheduler.sweeper import THREADS
+    from punctual_core.clients import client
+    from punctual_core.sweeper import THREADS
 
     return client(service, THREADS)
 
@@ -173,7 +173,7 @@ class Context:
 
 def _sweep(timeout_seconds: float = 3600) -> dict[str, Any]:
     """One run of the function as a helper: it invokes no helpers of its own, which would not sweep this table."""
-    from scheduler.sweeper import HELPER, handler
+    from punctual_core.sweeper import HELPER, handler
 
     return handler(HELPER, Context(time.monotonic() + timeout_seconds))
 
@@ -220,7 +220,7 @@ _pool: list[ThreadPoolExecutor] = []
 
 
 def _threads() -> ThreadPoolExecutor:
-    from scheduler.sweeper import THREADS
+    from punctual_core.sweeper import THREADS
 
     if not _pool:
         _pool.append(ThreadPoolExecutor(THREADS))
@@ -228,7 +228,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _batches(items: Iterable[Item]) -> Iterator[tuple[Item, ...]]:
-    from scheduler.parking import BATCH_SIZE
+    from punctual_core.parking import BATCH_SIZE
 
     return batched(items, BATCH_SIZE, strict=False)
 
@@ -259,8 +259,8 @@ class _ItemCollector:
 
 def park(events: int) -> None:
     """Park that many events, due evenly spread over the next DUE_WITHIN_SECONDS."""
-    from scheduler.event import Event, Rules, parse
-    from scheduler.parking import Parking
+    from punctual_core.event import Event, Rules, parse
+    from punctual_core.parking import Parking
 
     table, collector = os.environ["PARKED_TABLE"], _ItemCollector()
     parking = Parking(collector, table)
@@ -307,7 +307,7 @@ def sweep_until_empty(start_at: float, timeout_seconds: float) -> dict[str, Any]
 
 
 def _is_anything_parked() -> bool:
-    from scheduler.lanes import lanes
+    from punctual_core.lanes import lanes
 
     query, table = _client("dynamodb").query, os.environ["PARKED_TABLE"]
     return any(
@@ -329,7 +329,7 @@ def _peak_memory_mb() -> float:
 
 def profile_sweep(events: int) -> str:
     """Profile one of the Sweeper's threads: pyinstrument sees only the thread that starts it."""
-    import scheduler.sweeper as function
+    import punctual_core.sweeper as function
     from pyinstrument import Profiler
 
     profiler, only_one, this = Profiler(interval=0.0005), threading.Lock(), threading.local()

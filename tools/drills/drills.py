@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from scheduler.clients import READ_SECONDS
+from punctual_core.clients import READ_SECONDS
 
 from tools.drills.faults import (
     SNS_ERROR,

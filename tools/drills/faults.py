@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-from scheduler.clients import READ_SECONDS
+from punctual_core.clients import READ_SECONDS
 
 from tools.local import LocalStack
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs
 
-from scheduler.clients import READ_SECONDS
+from punctual_core.clients import READ_SECONDS
 
 from tools.drills.faults import Answer, Call, Fault
 from tools.local import HOST, LocalStack

@@ -119,7 +119,7 @@ def count() -> Counts:
 
     Raises RuntimeError if the functions were imported before: their clients, made on import, would not reach moto.
     """
-    if "scheduler.clients" in sys.modules:
+    if "punctual_core.clients" in sys.modules:
         raise RuntimeError("the functions are imported already: count in a process of its own")
     from moto import mock_aws
 
@@ -189,16 +189,16 @@ class _Counter:
                 "Sweep", SweeperArn=sweeper_arn, SweepIntervalSeconds=interval
             )
 
-        from scheduler import clients
+        from punctual_core import clients
 
         # botocore-stubs want a handler of any keywords; this one names those that it reads.
         clients._session.register("before-call", self._on_call)  # type: ignore[arg-type]
         # Imported only now: their clients, made on import, are counted; their logger writes to `output`.
         with contextlib.redirect_stdout(self.output):
-            from scheduler import ingest
+            from punctual_core import ingest
 
             os.environ["HORIZON_SECONDS"] = str(int(SWEEPER_HORIZON.total_seconds()))
-            from scheduler import sweeper
+            from punctual_core import sweeper
         self.ingest: ModuleType = ingest
         self.sweeper: ModuleType = sweeper
 
@@ -271,8 +271,8 @@ class _Counter:
 
     def _count_sweeps(self) -> SweepCount:
         """A sweep that finds nothing, one that finds one event, and one that finds many; no execution runs."""
-        from scheduler.lanes import LANES
-        from scheduler.sweeper import LANE_STARTS_PER_SECOND, LOOK_AHEAD, MAX_KEYS_AHEAD
+        from punctual_core.lanes import LANES
+        from punctual_core.sweeper import LANE_STARTS_PER_SECOND, LOOK_AHEAD, MAX_KEYS_AHEAD
 
         calls, log_bytes = {}, {}
         self.are_executions_started = False

@@ -61,7 +61,7 @@ class Rules:
 def rules() -> Rules:
     # The Sweeper reads its environment on import. Where it is set already, as in the tests, it stays.
     with patch.dict(os.environ, ENVIRONMENT | os.environ):
-        from scheduler import clients, lanes, parking, sweeper, times
+        from punctual_core import clients, lanes, parking, sweeper, times
 
     retry_at = _state("deliver", "IsTooLate")["Assign"]["retry_at"]
     longest, first = _numbers(r"\$min\(\[(\d+), (\d+) \* \$power\(2,", retry_at)

@@ -1,4 +1,4 @@
-"""Sweeps of parked events, simulated as scheduler.sweeper does them: when is each event started?"""
+"""Sweeps of parked events, simulated as punctual_core.sweeper does them: when is each event started?"""
 
 import random
 from bisect import bisect_left, insort

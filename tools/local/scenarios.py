@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from scheduler.lanes import lanes
+from punctual_core.lanes import lanes
 
 from punctual.consumer import Arrival, Consumer
 from punctual.scenarios import MAX_LATENESS, Outcome, Run, Scenario, scenarios

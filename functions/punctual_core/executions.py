@@ -13,7 +13,7 @@ class PermanentStartError(Exception):
     """Step Functions refuses this execution at every attempt. The text is its reason."""
 
 
-class DeliverWorkflow:
+class Executions:
     """Deliver, in which each event has an execution."""
 
     def __init__(self, client: Any, arn: str):

@@ -4,13 +4,13 @@ import os
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from scheduler.clients import client
-from scheduler.deliver import DeliverWorkflow, PermanentStartError
+from punctual_core.clients import client
+from punctual_core.executions import Executions, PermanentStartError
 
 
 @pytest.fixture
-def workflow(cloud) -> DeliverWorkflow:
-    return DeliverWorkflow(client("stepfunctions"), os.environ["DELIVER_ARN"])
+def workflow(cloud) -> Executions:
+    return Executions(client("stepfunctions"), os.environ["DELIVER_ARN"])
 
 
 def test_an_execution_that_exists_is_started(cloud, workflow):

@@ -15,8 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from . import register
 from .clients import client
 from .deadline import Deadline
-from .deliver import DeliverWorkflow, PermanentStartError
 from .event import Cancel, Event, Refused, Rules, parse
+from .executions import Executions, PermanentStartError
 from .failures import Failures
 from .lanes import sort_key
 from .parking import Parking
@@ -50,7 +50,7 @@ class Ingest:
 
     rules: Rules
     horizon: timedelta
-    workflow: DeliverWorkflow
+    workflow: Executions
     parking: Parking
     register: Register
     failures: Failures
@@ -123,7 +123,7 @@ def _from_environment() -> Ingest:
             user_required=env["ENFORCE_USER"] == "true",
         ),
         horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
-        workflow=DeliverWorkflow(client("stepfunctions"), env["DELIVER_ARN"]),
+        workflow=Executions(client("stepfunctions"), env["DELIVER_ARN"]),
         parking=Parking(dynamodb, env["PARKED_TABLE"]),
         register=Register(dynamodb, env["REGISTER_TABLE"]),
         failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),

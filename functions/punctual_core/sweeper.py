@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from .clients import client
 from .deadline import Deadline
-from .deliver import DeliverWorkflow, PermanentStartError
+from .executions import Executions, PermanentStartError
 from .failures import Failures
 from .lanes import due_of, lanes
 from .parking import BATCH_SIZE, ParkedEvent, Parking
@@ -139,7 +139,7 @@ class Sweeper:
 
     horizon: timedelta
     parking: Parking
-    workflow: DeliverWorkflow
+    workflow: Executions
     failures: Failures
     call_helpers: Callable[[int], None]
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
@@ -311,7 +311,7 @@ def _from_environment() -> Sweeper:
     return Sweeper(
         horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
         parking=Parking(client("dynamodb", THREADS), env["PARKED_TABLE"]),
-        workflow=DeliverWorkflow(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
+        workflow=Executions(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
         failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
         call_helpers=_call_helpers,
     )
