@@ -11,12 +11,13 @@ from unittest.mock import patch
 import pytest
 from punctual_core import ingest
 from punctual_core.clients import client
+from punctual_core.event import Rules
 from punctual_core.visibility import Visibility, hide_seconds
 
 from tests.conftest import (
-    FIFO_TARGET,
     HORIZON,
     OWN_FAILURE_TOPIC,
+    Killed,
     LambdaContext,
     at,
     event,
@@ -64,15 +65,6 @@ def test_a_far_event_is_parked_and_started_once_when_its_time_comes(cloud):
     assert len(cloud.starts) == 1 and not cloud.parked()
 
 
-def test_near_and_far_get_the_same_input(cloud):
-    """The horizon decides when an execution starts, not what it does."""
-    take(event(at("10:00")), at("09:55"), message_id="m-1")
-    sweep(at("09:59:55"))
-    take(event(at("10:00")), at("09:59:55"), message_id="m-1")
-    parked, started = cloud.starts
-    assert parked == started
-
-
 @pytest.mark.parametrize(("early", "outcome"), [(HORIZON, "Started"), (HORIZON + timedelta(microseconds=1), "Parked")])
 def test_the_horizon_is_the_only_boundary(cloud, early, outcome):
     """Exactly at the horizon an event is near, a microsecond further it is far."""
@@ -91,34 +83,12 @@ def test_an_unnamed_event_costs_one_write(cloud):
     assert len(cloud.calls("PutItem")) == 1 and not cloud.calls("UpdateItem")
 
 
-def test_an_execution_is_named_after_its_event(cloud):
-    """The console finds it by the id; a replacement has another name."""
-    take(event(at("10:00"), id="order"), at("09:59:55"), message_id="12345678-9")
-    assert cloud.starts[0].name == "order-12345678"
-
-
-def test_a_fifo_event_carries_its_group_and_deduplication_id(cloud):
-    """SNS discards a repeated delivery to a FIFO topic."""
-    take(event(at("10:00"), target=FIFO_TARGET), at("09:59:55"), message_id="m-1")
-    assert (
-        cloud.starts[0].input["publish"].items() >= {"MessageGroupId": "m-1", "MessageDeduplicationId": "m-1"}.items()
-    )
-
-
 def test_the_same_sqs_message_twice_parks_once(cloud):
     """SQS may deliver a message twice: the second time overwrites the same item."""
     again = record(event(at("10:00")))
     for clock in ("09:55", "09:56"):
         assert ingest.ingest.take(again, at(clock)) == "Parked"
     assert sweep(at("10:00")).started == 1
-
-
-def test_the_same_sqs_message_twice_starts_twice_with_one_id(cloud):
-    """A near event that SQS repeats is delivered twice, with one id by which its consumer recognizes it."""
-    again = record(event(at("10:00")))
-    for clock in ("09:59:55", "09:59:57"):
-        assert ingest.ingest.take(again, at(clock)) == "Started"
-    assert cloud.starts[0] == cloud.starts[1]
 
 
 # --- Refused ---
@@ -132,41 +102,29 @@ def test_a_refused_message_is_reported_with_the_reason_and_what_was_received(clo
     assert not cloud.starts and not cloud.parked() and not cloud.register()
 
 
-def test_a_refused_message_is_reported_to_its_own_failure_topic(cloud):
-    """A usable failure_topic is used, even for an event that is not."""
-    take(event("soon", failure_topic=OWN_FAILURE_TOPIC), at("10:00"))
-    assert len(cloud.reports(OWN_FAILURE_TOPIC)) == 1 and not cloud.reports()
-
-
-def test_an_unusable_failure_topic_does_not_lose_the_report(cloud):
-    """The stack's own topic gets it."""
-    take(event(failure_topic="nowhere"), at("10:00"))
-    assert [report["error"] for report in cloud.reports()] == ["failure_topic must be the ARN of an SNS topic"]
-
-
-def test_a_lone_surrogate_is_reported_escaped(cloud):
-    """It can't be encoded, so the report has it as the escape it came as."""
-    take('{"payload": "\\ud800"}', at("10:00"))
-    assert cloud.reports()[0]["event"] == {"payload": "\ud800"}
-
-
-def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud):
-    """It would be refused at every attempt, so it is reported instead of retried."""
+@pytest.mark.parametrize(
+    ("name", "consequence"),
+    [
+        ({"id": "order"}, " (an earlier event with this id, if there was one, is not delivered either)"),
+        ({}, ""),  # It has replaced nothing.
+    ],
+    ids=["named", "unnamed"],
+)
+def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud, name, consequence):
+    """It would be refused at every attempt, so it is reported as received instead of retried. It has claimed its id
+    before, because a repeated message whose event was canceled must not be started: so the report says that the earlier
+    event is gone."""
+    take(event(at("11:30"), **name), at("08:00"))
     cloud.fail("StartExecution", "InvalidExecutionInput")
-    assert take(event(at("10:00"), id="order"), at("09:59:55")) == "Refused"
-    (report,) = cloud.reports()
-    assert report["error"] == (
-        "Step Functions does not accept this event: InvalidExecutionInput: InvalidExecutionInput by the test "
-        "(an earlier event with this id, if there was one, is not delivered either)"
-    )
-    assert (report["id"], report["event"]) == ("order", event(at("10:00"), id="order"))
-
-
-def test_of_an_unnamed_event_that_is_refused_permanently_no_earlier_one_is_mentioned(cloud):
-    """It has replaced nothing."""
-    cloud.fail("StartExecution", "InvalidExecutionInput")
-    take(event(at("10:00")), at("09:59:55"))
-    assert cloud.reports()[0]["error"].endswith("InvalidExecutionInput by the test")
+    message = event(at("10:00"), failure_topic=OWN_FAILURE_TOPIC, **name)
+    text = json.dumps(message | {"attributes": {"price": 1.1}}).replace("1.1", "1.10")
+    assert take(text, at("10:00") - SOON, message_id="m-1") == "Refused"
+    (report,) = cloud.reports(OWN_FAILURE_TOPIC)
+    reason = "InvalidExecutionInput: InvalidExecutionInput by the test"
+    assert report["error"] == f"Step Functions does not accept this event: {reason}{consequence}"
+    assert (report["id"], report["event"]) == (name.get("id", "m-1"), json.loads(text))
+    assert '"price":1.10' in cloud.calls("Publish")[0]["Message"]
+    assert len(cloud.parked()) == (not name)  # The other event is another one, or has been replaced.
 
 
 def test_text_that_was_sent_to_the_queue_itself_is_taken_as_the_message(cloud):
@@ -186,23 +144,17 @@ def test_anything_in_the_queue_is_reported(cloud, body):
 # --- Batches, and what AWS does to them ---
 
 
-def test_an_invalid_message_among_nine_valid_ones_is_reported_alone(cloud):
-    """Nine start, one is reported, none is retried."""
+@pytest.mark.parametrize("fault", ["fail", "lose_answer"])
+def test_a_fault_of_aws_fails_only_the_message_that_it_affects(cloud, fault):
+    """One start is throttled, or gets no answer: that message is retried, the other nine are done."""
     records = batch(datetime.now(UTC))
-    records[4] = record("invalid")
-    assert handle(*records) == []
-    assert len(cloud.starts) == 9 and len(cloud.reports()) == 1
-
-
-def test_a_fault_of_aws_fails_only_the_message_that_it_affects(cloud):
-    """One start is throttled: that message is retried, the other nine are done."""
-    records = batch(datetime.now(UTC))
-    cloud.fail("StartExecution", when=named("order-4"))
+    getattr(cloud, fault)("StartExecution", when=named("order-4"))
     assert handle(*records) == [records[4]["messageId"]]
-    assert len(cloud.starts) == 9 and not cloud.reports()
     cloud.recover()
     assert handle(records[4]) == []
-    assert sorted(start.input["id"] for start in cloud.starts) == [f"order-{number}" for number in range(10)]
+    started = [start.input["id"] for start in cloud.starts]
+    assert {*started} == {f"order-{number}" for number in range(10)} and started.count("order-3") == 1
+    assert not cloud.reports()
 
 
 def test_a_bug_fails_only_the_message_that_it_affects(cloud, monkeypatch):
@@ -211,16 +163,6 @@ def test_a_bug_fails_only_the_message_that_it_affects(cloud, monkeypatch):
     records[4] = {**records[4], "body": None}
     assert handle(*records) == [records[4]["messageId"]]
     assert len(cloud.starts) == 9
-
-
-@pytest.mark.parametrize("operation", ["StartExecution", "PutItem", "UpdateItem", "Publish"])
-def test_a_short_fault_is_retried_within_the_call(cloud, operation):
-    """Two throttled attempts of any call have no effect."""
-    cloud.fail(operation, times=2)
-    now = datetime.now(UTC)
-    records = [record(event(now + SOON)), record(event(now + LATER)), record({"cancel": "x"}), record("refused")]
-    assert handle(*records) == []
-    assert (len(cloud.starts), len(cloud.parked()), len(cloud.register()), len(cloud.reports())) == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -261,13 +203,15 @@ def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
     assert len(cloud.calls("StartExecution")) == 2 and len({start.name for start in cloud.starts}) == 1
 
 
-def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
+@pytest.mark.filterwarnings("ignore:No application metrics")
+def test_ingest_killed_in_the_middle_of_a_batch_loses_nothing(cloud):
     """Lambda reports nothing then, so the whole batch is retried; events that had been started are repeated."""
-    records = [record(event(at("10:00"), id=f"order-{number}")) for number in range(3)]
-    assert ingest.ingest.take(records[0], at("09:59:55")) == "Started"
-    for again in records:
-        assert ingest.ingest.take(again, at("09:59:57")) == "Started"
-    assert [start.input["id"] for start in cloud.starts] == ["order-0", "order-0", "order-1", "order-2"]
+    records = batch(datetime.now(UTC), 3)
+    cloud.kill("StartExecution", when=named("order-1"), times=1)
+    with pytest.raises(Killed):
+        handle(*records)
+    assert handle(*records) == []
+    assert {start.input["id"] for start in cloud.starts} == {"order-0", "order-1", "order-2"}
 
 
 # --- Visibility ---
@@ -467,26 +411,21 @@ def test_each_message_is_counted_by_what_became_of_it(cloud, capsys):
     assert {(each["Name"], each["Unit"]) for each in directive["Metrics"]} == {(name, "Count") for name in counts}
 
 
-# --- What it is configured with ---
+# --- What it reads ---
 
 
-def test_the_environment_says_what_is_accepted_and_where_everything_is(monkeypatch):
+def test_the_environment_says_what_is_accepted(monkeypatch):
     """Patterns may have spaces around them; a user is required if the parameter is true."""
     monkeypatch.setenv("TARGET_TOPIC_ARNS", "arn:one, arn:two ,arn:three")
-    monkeypatch.setenv("HORIZON_SECONDS", "9")
     for value, is_required in (("true", True), ("false", False)):
         monkeypatch.setenv("ENFORCE_USER", value)
-        made = ingest._from_environment()
-        assert made.rules.user_required is is_required
-    assert made.rules.allowed_topics == ("arn:one", "arn:two", "arn:three")
-    assert made.rules.input_topic == os.environ["INPUT_TOPIC_ARN"]
-    assert made.horizon == timedelta(seconds=9)
-    assert (made.parking._table, made.register._table) == (os.environ["PARKED_TABLE"], os.environ["REGISTER_TABLE"])
-    assert made.workflow._arn == os.environ["DELIVER_ARN"]
-    assert (made.failures._topic, made.failures._undelivered_url) == (
-        os.environ["FAILURE_TOPIC_ARN"],
-        os.environ["UNDELIVERED_URL"],
-    )
+        assert ingest._from_environment().rules == Rules(
+            input_topic=os.environ["INPUT_TOPIC_ARN"],
+            allowed_topics=("arn:one", "arn:two", "arn:three"),
+            user_required=is_required,
+            failure_topic=os.environ["FAILURE_TOPIC_ARN"],
+            alarm_topic=os.environ["ALARM_TOPIC_ARN"],
+        )
 
 
 def test_a_message_without_an_envelope_is_dated_by_its_queue():
@@ -504,17 +443,6 @@ def test_the_order_of_publication_sorts_as_times_do_at_any_time():
     times = [at("00:00", "1999-12-31"), at("09:00"), at("10:00"), at("10:00:00.001"), at("00:00", "2286-12-31")]
     orders = [ingest.read(record("", time)).publication_order for time in times]
     assert orders == sorted(orders) and len({len(order.split()[0]) for order in orders}) == 1
-
-
-def test_a_replacement_that_step_functions_refuses_has_displaced_the_earlier_event(cloud):
-    """It is refused at every attempt: the earlier event is not delivered either, and the report says so.
-    (The claim has to come first: a repeated message whose event was canceled must not be started.)"""
-    take(event(at("11:00"), id="order"), at("09:00"))
-    cloud.fail("StartExecution", "InvalidExecutionInput")
-    assert take(event(at("10:00"), id="order", failure_topic=OWN_FAILURE_TOPIC), at("09:59:55")) == "Refused"
-    assert not cloud.parked()
-    (report,) = cloud.reports(OWN_FAILURE_TOPIC)
-    assert "an earlier event with this id, if there was one, is not delivered either" in report["error"]
 
 
 def test_a_delay_counts_from_publication_however_late_and_often_the_message_is_read(cloud):
