@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import batched
@@ -38,19 +39,20 @@ MANY_STARTS = 60
 LOOK_AHEAD = timedelta(seconds=11)
 LANE_STARTS_PER_SECOND = 40
 # A lane with more events that are started and not deleted starts nothing more: the next sweep would repeat them all.
-MAX_UNDELETED = 500
-# How long to wait for what may never come: for the invocation that a lane was given, for a start, for a delete.
+MAX_UNDELETED = 750
+# How long a lane waits for its own invocation, which may be a cold start, or lost.
+INVOCATION_SECONDS = 3
+# How long to wait for a start or a delete that may never be answered.
 PATIENCE_SECONDS = 2
 # After an attempt to delete in vain, at most; at random, so that many lanes do not try again together.
 DELETE_PAUSE_SECONDS = 0.5
+# How long a lane is held only to delete what the table throttled. Its other events wait meanwhile.
+LAST_DELETES_SECONDS = 7
 RENEW_AFTER = LEASE / 3
-# How long a lane is held only to delete what the table throttled: as long as its lease lasts without being renewed.
-# Other events of the lane wait meanwhile.
-LAST_DELETES_SECONDS = (LEASE - RENEW_AFTER).total_seconds()
 # A release, or an answer, takes a moment.
 RELEASE_SECONDS = 1
-# With less of the invocation's time left nothing more is started: what was started has to be awaited and deleted.
-DEADLINE_MARGIN_SECONDS = PATIENCE_SECONDS + LAST_DELETES_SECONDS + RELEASE_SECONDS
+# With less of the invocation's time left nothing more is started: what was started has to be deleted.
+DEADLINE_MARGIN_SECONDS = LAST_DELETES_SECONDS + RELEASE_SECONDS
 # Each thread has a next event while the oldest batch is settled; a lane of any length takes little memory.
 BATCHES_IN_FLIGHT = 1 + 2 * THREADS // MAX_DELETES
 # So many first keys show whether a lane is crowded.
@@ -119,7 +121,7 @@ class Sweeper:
         try:
             due = self._look(lane, deadline.now())
             if due and due.count >= MANY_STARTS and may_delegate and self.delegate(lane):
-                sleep(PATIENCE_SECONDS)  # Then once more here, in case that invocation was lost: the lease is free.
+                sleep(INVOCATION_SECONDS)  # Then once more here: if that invocation was lost, the lease is free.
                 due = self._look(lane, deadline.now())
             if due:
                 result.overdue_seconds = max((deadline.now() - due.earliest).total_seconds(), 0.0)
@@ -183,9 +185,10 @@ class LaneSweep:
         events = self.sweeper.parking.due_before(self.due.lane, self.due.before)
         try:
             for batch in batched(events, MAX_DELETES, strict=False):
-                self._delete_patiently(MAX_UNDELETED)
-                is_full = len(self.undeleted) > MAX_UNDELETED
-                if is_full or self.deadline.has_passed(DEADLINE_MARGIN_SECONDS) or not self._holds_lease():
+                if self._is_full():
+                    self._delete_patiently(MAX_UNDELETED)
+                has_time = not self.deadline.has_passed(DEADLINE_MARGIN_SECONDS)
+                if not has_time or self._is_full() or not self._holds_lease():
                     break
                 batches.append([(event, self.threads.submit(self.sweeper.start, event)) for event in batch])
                 if len(batches) > BATCHES_IN_FLIGHT:
@@ -193,11 +196,13 @@ class LaneSweep:
         finally:
             for started in batches:
                 self._settle(started)
-            hanging = wait(self.deletes, PATIENCE_SECONDS).not_done
             self._delete_patiently(0)
-            if left := len(self.undeleted) + len(hanging):
+            if left := len(self.undeleted) + len(self.deletes):
                 self.result.failed += left
                 logger.error("not deleted, will be repeated", extra={"lane": self.due.lane, "events": left})
+
+    def _is_full(self) -> bool:
+        return len(self.undeleted) + MAX_DELETES * len(self.deletes) > MAX_UNDELETED
 
     def _settle(self, batch: list[tuple[ParkedEvent, Future[bool]]]) -> None:
         """Wait for the starts of a batch, and have it deleted. A start that hangs is left to the next sweep."""
@@ -206,6 +211,7 @@ class LaneSweep:
         self.result.started += len(started)
         self.result.retried += sum(event.retry > 0 for event in started)
         self.result.failed += len(batch) - len(started)
+        self.deletes = [delete for delete in self.deletes if not delete.done()]
         if started:
             self.deletes.append(self.threads.submit(self._delete, [event.sort_key for event in started]))
 
@@ -220,9 +226,12 @@ class LaneSweep:
         return len(left) < len(keys)
 
     def _delete_patiently(self, most_left: int) -> None:
-        """Delete what is left until at most so many are, or until the lease would have to be renewed."""
-        margin = self.deadline.seconds_until(LAST_DELETES_SECONDS)
+        """Delete what is left until at most so many are, or until other events of the lane would be late."""
+        self.deletes = [*wait(self.deletes, PATIENCE_SECONDS).not_done]
+        margin = max(self.deadline.seconds_until(LAST_DELETES_SECONDS), RELEASE_SECONDS)
         while len(self.undeleted) > most_left and not self.deadline.has_passed(margin):
+            with suppress(ClientError, BotoCoreError):  # A delete needs no lease.
+                self._holds_lease()
             keys = [self.undeleted.popleft() for _ in range(min(MAX_DELETES, len(self.undeleted)))]
             if not self._delete(keys):
                 sleep(DELETE_PAUSE_SECONDS * random.random())
@@ -269,11 +278,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     # so enters the leases of the one that was killed.
     holder, lane = event.get("holder") or str(uuid4()), event.get("lane")
     result = sweeper.tick([lane] if lane else lanes(), holder, deadline, may_delegate=not lane)
-    for name, count in (("SweepStarts", result.started), ("Retries", result.retried), ("SweepFailures", result.failed)):
-        if count:
-            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
-    if result.overdue_seconds > 0:
-        metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=result.overdue_seconds)
+    counts = {"SweepStarts": result.started, "Retries": result.retried, "SweepFailures": result.failed}
+    for name, value in (counts | {"Overdue": result.overdue_seconds}).items():
+        if value:
+            metrics.add_metric(name, MetricUnit.Seconds if name == "Overdue" else MetricUnit.Count, value)
     if metrics.metric_set:  # Most sweeps find nothing, and have nothing to log.
         metrics.flush_metrics()
     if result.failed and not result.started:  # An alarm watches the function's errors.
