@@ -1,5 +1,7 @@
 """What the tests of the Sweeper share."""
 
+import threading
+
 import pytest
 from punctual_core import lanes
 
@@ -24,3 +26,10 @@ def started(cloud: Cloud) -> list[str]:
 
 def orders(count: int) -> list[str]:
     return sorted(f"order-{number}" for number in range(count))
+
+
+def join_threads() -> None:
+    """Wait for the threads that a sweep has left behind, so that they do nothing in the next test."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(10)

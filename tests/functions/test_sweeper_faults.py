@@ -10,7 +10,7 @@ from punctual_core.clients import client
 from punctual_core.sweeper import DEADLINE_MARGIN_SECONDS
 
 from tests.conftest import OWN_FAILURE_TOPIC, TEMPLATE, Killed, LambdaContext, at, event, sweep, take
-from tests.functions.conftest import orders, park, started
+from tests.functions.conftest import join_threads, orders, park, started
 
 
 class Unexpected(Exception):
@@ -118,13 +118,15 @@ def test_a_start_that_hangs_holds_up_no_other_event(cloud, one_lane, monkeypatch
     answer_now = threading.Event()
 
     def hang(name: str) -> None:
-        if name == "order-3" and not answer_now.wait(10):
+        if name == "order-3":
+            answer_now.wait(10)
             raise Unexpected
 
     result = sweep(at("10:00"), executions=executions(hang))
     assert (result.started, result.failed) == (199, 1)
     assert [item["execution"] for item in cloud.parked()] == ["order-3"] and not cloud.leases()
     answer_now.set()
+    join_threads()
     assert sweep(at("10:00:05")).started == 1 and not cloud.parked()
 
 
@@ -212,6 +214,7 @@ def test_a_delete_that_hangs_holds_up_no_start(cloud, one_lane, monkeypatch):
     assert result.started == 200 and result.failed == 1
     assert len(cloud.parked()) == 25 and not cloud.leases()
     answer_now.set()
+    join_threads()
 
 
 # --- The time of an invocation ---
@@ -285,6 +288,7 @@ def test_a_lane_whose_query_hangs_is_counted_and_the_other_lanes_are_swept(cloud
 
     result = sweep(at("10:00"), lambda: 9.0, parking=sweeps_parking(Hanging))
     answer_now.set()
+    join_threads()
     assert in_lane_3 and (result.started, result.failed) == (30 - len(in_lane_3), 1)
     assert cloud.parked() == in_lane_3
 
