@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -234,7 +235,7 @@ class Slow(ingest.Executions):
 
     def start(self, name, input):
         if name.startswith(self._slow):
-            self.may_go_on.wait(10)
+            self.may_go_on.wait(60)
         super().start(name, input)
 
 
@@ -253,6 +254,38 @@ def slow(cloud, monkeypatch):
         each.may_go_on.set()
     for thread in set(threading.enumerate()) - before:
         thread.join()
+
+
+class Clock:
+    """The time that the handler reads, in seconds: nothing but its waiting takes any. Before it waits, all calls but
+    the `slow` ones have ended."""
+
+    def __init__(self, slow: int = 1):
+        self.now, self.slow = 0.0, slow
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, acts, timeout):
+        wait_for(lambda: sum(not act.done() for act in acts) <= self.slow)
+        pending = {act for act in acts if not act.done()}
+        self.now += timeout if pending else 0
+        return SimpleNamespace(not_done=pending)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(ingest, "time", clock)
+    monkeypatch.setattr(ingest, "wait", clock.wait)
+    return clock
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_a_batch_is_hidden_for_7_seconds_in_one_request(cloud):
@@ -278,12 +311,12 @@ def test_a_batch_is_hidden_before_it_is_done_and_without_delaying_it(cloud, slow
         assert handle(*batch(datetime.now(UTC))) == []
 
 
-def test_a_batch_that_takes_longer_is_hidden_every_3_seconds(cloud, slow, monkeypatch):
-    """So that a message that is being processed is not received by another process. In tenths of seconds."""
-    monkeypatch.setattr(ingest, "RENEWAL_SECONDS", 0.3)
+def test_a_batch_that_takes_longer_is_hidden_every_3_seconds(cloud, slow, clock):
+    """So that a message that is being processed is not received by another process: at 0, 3 ... 24 s, until the handler
+    answers. Those that are done are hidden, too: they are deleted after the answer."""
     slow("order-1")
-    handle_within(1.0, *batch(datetime.now(UTC), 2))
-    assert visibility_changes(cloud) == [[7, 7]] * 4 + [[2]]
+    handle(*batch(datetime.now(UTC), 2))
+    assert visibility_changes(cloud) == [[7, 7]] * 9 + [[2]]
 
 
 @pytest.mark.parametrize(("receives", "seconds"), [(1, 7), (3, 7), (4, 14), (5, 28), (9, 448), (10, 600), (999, 600)])
@@ -324,41 +357,27 @@ def test_ten_failed_messages_are_one_request(cloud):
 # --- Time ---
 
 
-def wait_for(condition) -> None:
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
-def handle_within(seconds: float, *records: dict) -> list[str]:
-    """The SQS message ids of the records that have to be retried, by a handler that has so much time for its batch."""
-    context = LambdaContext(seconds_left=ingest.ANSWER_MARGIN_SECONDS + seconds)
-    return [
-        failure["itemIdentifier"] for failure in ingest.handler({"Records": [*records]}, context)["batchItemFailures"]
-    ]
-
-
-def test_a_slow_call_fails_its_message_alone(cloud, slow, capsys):
+@pytest.mark.parametrize(("left", "waits"), [(30, 25), (12.5, 7.5)])
+def test_a_slow_call_fails_its_message_alone(cloud, slow, clock, capsys, left, waits):
     """One start gets no answer until the invocation's time is up: the handler answers 5 s before that, with that
     message as failed and to be retried in 2 seconds; the other nine are done, and not repeated."""
     slow("order-4")
-    records, began = batch(datetime.now(UTC)), time.monotonic()
-    assert handle_within(0.5, *records) == [records[4]["messageId"]]
-    assert 0.5 <= time.monotonic() - began < 3
-    assert sorted(start.input["id"] for start in cloud.starts) == [
-        f"order-{number}" for number in range(10) if number != 4
-    ]
-    assert visibility_changes(cloud)[-1] == [2]
+    records = batch(datetime.now(UTC))
+    answer = ingest.handler({"Records": records}, LambdaContext(seconds_left=left))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": records[4]["messageId"]}]}
+    assert clock.now == waits and visibility_changes(cloud)[-1] == [2]
+    started = {start.input["id"] for start in cloud.starts}
+    assert started == {f"order-{number}" for number in range(10)} - {"order-4"}
     assert '"Failed":[1.0]' in capsys.readouterr().out
 
 
-def test_an_invocation_without_time_answers_at_once(cloud, slow):
-    """It does not wait at all, and never for a negative time."""
+@pytest.mark.parametrize("left", [5, 1])
+def test_an_invocation_without_time_answers_at_once(cloud, slow, clock, left):
+    """It does not wait, and never for a negative time."""
     slow("order")
-    records = batch(datetime.now(UTC), 1)
-    assert handle_within(-4, *records) == [records[0]["messageId"]]
-    assert visibility_changes(cloud) == [[2]]
+    answer = ingest.handler({"Records": batch(datetime.now(UTC), 1)}, LambdaContext(seconds_left=left))
+    assert len(answer["batchItemFailures"]) == 1
+    assert clock.now == 0 and visibility_changes(cloud) == [[2]]
 
 
 def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
@@ -367,7 +386,7 @@ def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
 
     class Meeting(ingest.Executions):
         def start(self, name, input):
-            together.wait(5)
+            together.wait(30)
             super().start(name, input)
 
     meeting = Meeting(client("stepfunctions"), os.environ["DELIVER_ARN"])
@@ -375,12 +394,13 @@ def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
     assert handle(*batch(datetime.now(UTC))) == []
 
 
-def test_a_batch_does_not_wait_for_the_threads_of_an_earlier_one(cloud, slow):
+def test_a_batch_does_not_wait_for_the_threads_of_an_earlier_one(cloud, slow, clock):
     """Ten calls of the former invocation still hang: they take no thread from this one."""
     slow("order")
-    assert len(handle_within(0.2, *batch(datetime.now(UTC)))) == 10
-    others = [record(event(datetime.now(UTC) + SOON, id=f"next-{number}")) for number in range(10)]
-    assert handle_within(2, *others) == []
+    clock.slow = 10
+    assert len(handle(*batch(datetime.now(UTC)))) == 10
+    clock.slow = 0
+    assert handle(*(record(event(datetime.now(UTC) + SOON, id=f"next-{number}")) for number in range(10))) == []
 
 
 # --- What it counts ---
