@@ -15,7 +15,6 @@ import pytest
 from botocore.config import Config
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend
-from moto.backends import get_backend
 from moto.sns.models import Subscription
 from moto.stepfunctions.parser.api import EvaluationFailedEventDetails, HistoryEventType, TaskFailedEventDetails
 from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
@@ -97,11 +96,9 @@ class Engine:
         )["stateMachineArn"]
         arn = client.start_execution(stateMachineArn=machine, name="execution", input=json.dumps(input))["executionArn"]
         give_up_at = time.monotonic() + 60
-        execution = get_backend("stepfunctions")[ACCOUNT][REGION].state_machines[-1].executions[-1]
-        while execution.status == "RUNNING":
+        while (end := client.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert time.monotonic() < give_up_at, "the execution does not end"
-            threading.Event().wait(0.005)
-        end = client.describe_execution(executionArn=arn)
+            threading.Event().wait(0.05)
         run = self._run
         run.name, run.status, run.error, run.cause = arn, end["status"], end.get("error"), end.get("cause")
         run.output = json.loads(end["output"]) if run.status == "SUCCEEDED" else None
