@@ -6,7 +6,6 @@
 DEV := .venv/dev/bin
 SAM := .venv/sam/bin/sam
 ENVIRONMENTS := .venv/dev/.ready .venv/sam/.ready .venv/emulator/.ready
-DEFINITIONS := $(wildcard statemachines/*.asl.json)
 TEMPLATES := template.yaml examples/receiver/template.yaml
 
 export SAM_CLI_TELEMETRY := 0
@@ -47,7 +46,7 @@ lint: setup  ## Check Python and its types, the templates, the state machines, a
 	@$(DEV)/mypy
 	@for template in $(TEMPLATES); do AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint -t $$template || exit; done
 	@.venv/checkov/bin/checkov --config-file .checkov.yaml $(TEMPLATES:%=-f %)
-	@node_modules/.bin/asl-validator $(DEFINITIONS:%=--json-path %)
+	@$(DEV)/pytest -q tests/workflows/test_definitions.py # The definitions as deployed, linted in every partition.
 	@$(DEV)/pytest -q tests/docs
 
 fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about half an hour)
