@@ -1,6 +1,5 @@
 """What each parameter accepts and changes, and what exists under which combination of them."""
 
-import itertools
 import json
 import re
 from typing import Any
@@ -178,16 +177,16 @@ CHOICES = {
 
 
 def test_every_combination_is_complete():
-    """Each resource exists under its parameters alone, and none refers to one that the parameters leave out: Template
-    raises then, and CloudFormation would refuse the stack."""
-    for values in itertools.product(*CHOICES.values()):
-        parameters = dict(zip(CHOICES, values, strict=True))
+    """Each resource exists under its own parameters alone, and none refers to one that they leave out: CloudFormation
+    would refuse the stack, and Template raises. All parameters have their first value or their last, but for one."""
+    extremes = [{name: values[index] for name, values in CHOICES.items()} for index in (0, 1)]
+    flipped = [all_ | {name: value} for all_ in extremes for name, values in CHOICES.items() for value in values]
+    for parameters in flipped:
         template = Template(**parameters)
         for name in template.text["Resources"]:
             assert template.exists(name) == (OPTIONAL.get(name, {}).items() <= parameters.items()), (name, parameters)
         settings(template)
         template.outputs()
-    assert "AlarmSubscription" not in {n for n in DEFAULT.text["Resources"] if DEFAULT.exists(n)}
 
 
 @pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])

@@ -22,8 +22,8 @@ each_function = pytest.mark.parametrize("function", FUNCTIONS)
 
 
 def test_queues_keep_messages_as_long_as_sqs_can():
-    """14 days; the default would be four. Nothing is delayed. A message that is read by hand from the last queues, even a
-    thousand times, stays there."""
+    """14 days; the default would be four. Nothing is delayed. A message that is read by hand, even a thousand times,
+    stays in the last queues."""
     queues = ALL.deployed("AWS::SQS::Queue")
     for name, properties in queues.items():
         assert properties["MessageRetentionPeriod"] == 14 * DAY_SECONDS
@@ -64,8 +64,8 @@ def test_the_input_topic_reaches_ingest():
 
 
 def test_tables_are_kept_and_never_replaced():
-    """They outlive a deleted stack, and can be restored. CloudFormation refuses to replace a resource with a name of its
-    own. If the stack could not even be created, nothing was promised. Nothing else is kept."""
+    """They outlive a deleted stack, and can be restored. CloudFormation refuses to replace a resource with a name of
+    its own. If the stack could not even be created, nothing was promised. Nothing else is kept."""
     for name, resource in ALL.text["Resources"].items():
         if name in TABLES:
             policies = resource["DeletionPolicy"], resource["UpdateReplacePolicy"]
@@ -113,7 +113,7 @@ def test_a_function_runs_and_logs(function):
 
 
 def test_functions_agree():
-    """A variable has one value in all functions. A wrong one is noticed in test_permissions.py: its resource is denied."""
+    """A variable has one value in all functions. test_permissions.py notices a wrong one: its resource is denied."""
     variables: dict[str, set[str]] = {}
     for function in FUNCTIONS:
         for name, value in ALL.environment(function).items():
