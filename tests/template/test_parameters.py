@@ -111,11 +111,6 @@ def settings(template: Template) -> dict[str, Any]:
 
 # Parameter and value -> the settings that this changes. Policies and encryption are tested by what they do.
 CHANGES = {
-    ("SweepIntervalSeconds", "20"): {
-        "Sweep.DefinitionSubstitutions.SweepIntervalSeconds": "20",
-        "Ingest.Environment.Variables.HORIZON_SECONDS": "23",
-        "Sweeper.Environment.Variables.HORIZON_SECONDS": "23",
-    },
     ("IngestBatchingSeconds", "5"): {"Ingest.Events.Messages.Properties.MaximumBatchingWindowInSeconds": "5"},
     ("EnforceUser", "false"): {"Ingest.Environment.Variables.ENFORCE_USER": "false"},
     ("TargetTopicArns", TOPIC): {
