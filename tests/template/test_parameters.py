@@ -210,8 +210,8 @@ def test_the_operators_policy():
 def test_the_environment_fits():
     """Lambda takes 4 KB of environment variables: with the longest targets and names they fit.
     (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)"""
-    # A stack has up to 128 characters in its name, and its resources up to 14 more than their logical id, at most 80 for
-    # queues and state machines.
+    # A stack's name has up to 128 characters; its resources have up to 14 more than their logical id, queues and state
+    # machines up to 80 in all.
     lengths = {"Topic": 205, "Table": 137, "Queue": 134, "StateMachine": 143}
     kinds = {name: resource["Type"].split("::")[-1] for name, resource in DEFAULT.text["Resources"].items()}
     known = {name: "n" * lengths[kind] for name, kind in kinds.items() if kind in lengths}
