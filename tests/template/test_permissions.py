@@ -31,8 +31,8 @@ HERE = {topic for topic in {*TOPICS, PROBE_TOPIC} if topic.startswith(f"arn:aws:
 # Every condition is true in one of these and false in another -> the topics that TargetTopicArns means.
 TEMPLATES = {
     DEFAULT: HERE,
-    Template(Probe="true"): HERE,
-    Template(TargetTopicArns=f"{TARGET},{FOREIGN_TARGET}"): {TARGET, FOREIGN_TARGET},
+    Template(Probe="true", KmsKeyArn=KEY): HERE,
+    Template(TargetTopicArns=f"{TARGET},{FOREIGN_TARGET}", TargetKmsKeyArns=FOREIGN_KEY): {TARGET, FOREIGN_TARGET},
     Template(TargetTopicArns="arn:*"): {*TOPICS, PROBE_TOPIC},
     Template(
         TargetTopicArns=f"arn:aws:sns:*:{ACCOUNT}:order?",
@@ -111,11 +111,11 @@ def needed(template: Template, user: str) -> Iterator[tuple[str, str]]:
                 yield from ((action, source["Properties"]["Queue"]) for action in POLL_QUEUE)
     if USERS[user] == "states":
         yield from ((action, "*") for action in (*DELIVER_LOGS, *TRACE_EXECUTIONS))
-    keys = [KEY] if user in USE_STACKS_KEY and template is EVERYTHING else []
+    keys = [template.resolve({"Ref": "KmsKeyArn"})] if user in USE_STACKS_KEY else []
     if user in PUBLISHERS:
         yield from (("sns:Publish", topic) for topic in publishable(template, user))
-        keys += [TARGET_KEY, FOREIGN_KEY] if template is EVERYTHING else []
-    yield from ((action, key) for key in keys for action in USE_KEY)
+        keys += template.resolve({"Ref": "TargetKmsKeyArns"}).split(",")
+    yield from ((action, key) for key in keys if key for action in USE_KEY)
 
 
 def publishable(template: Template, user: str) -> set[str]:
