@@ -22,6 +22,10 @@ class Deadline:
 
         return cls(now + timedelta(seconds=seconds_left()), seconds_left)
 
+    def now(self) -> datetime:
+        """What time it is (UTC), by the clock that ends the invocation."""
+        return self.ends_at - timedelta(seconds=self.seconds_left())
+
     def seconds_until(self, margin: float) -> float:
         """Seconds until only `margin` seconds are left; 0 if that is now or has passed."""
         return max(self.seconds_left() - margin, 0.0)
