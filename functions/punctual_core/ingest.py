@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,6 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
-from botocore.exceptions import BotoCoreError, ClientError
 
 from . import register
 from .clients import client
@@ -21,13 +21,11 @@ from .failures import Failures
 from .lanes import lane_of, sort_key
 from .parking import Parking
 from .register import Register, Superseded
+from .visibility import RENEWAL_SECONDS, Visibility
 
-# A failed message becomes visible again after 2, 4, 8 ... seconds instead of the queue's visibility timeout, and after
-# at most this many: an event must not be minutes late because one call failed, nor use up its receives in an hour.
-MAX_RETRY_DELAY_SECONDS = 600
 # When this little of the invocation's time is left, it answers: a batch that Lambda had to end would be retried whole,
-# with all that was started in it. The first part of the margin makes unfinished messages visible again soon.
-ANSWER_MARGIN_SECONDS, VISIBILITY_MARGIN_SECONDS = 5, 2
+# with all that was started in it. Enough for two requests about visibility that hang, of 2 seconds each.
+ANSWER_MARGIN_SECONDS = 5
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")
@@ -131,6 +129,9 @@ def _from_environment() -> Ingest:
 
 
 ingest = _from_environment()
+# Made before it is needed: a process that is killed before it has hidden its batch costs the queue's three minutes. One
+# attempt, because the next renewal is another.
+visibility = Visibility(client("sqs", attempts=1), os.environ["INPUT_QUEUE_URL"])
 
 
 @logger.inject_lambda_context
@@ -139,30 +140,33 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry. Processes a batch of SQS records; returns the ones that have to be retried."""
     now = datetime.now(UTC)
     deadline, records = Deadline.of_invocation(context, now), event["Records"]
-    outcomes = _side_by_side(lambda record: _take(record, now), records, deadline.seconds_until(ANSWER_MARGIN_SECONDS))
-    unfinished = [record for record, outcome in zip(records, outcomes, strict=True) if outcome is None]
-    if unfinished:
-        logger.error("not finished in time, will be retried", extra={"messages": len(unfinished)})
-        _side_by_side(_retry_soon, unfinished, deadline.seconds_until(VISIBILITY_MARGIN_SECONDS))
-    failed = []
-    for record, outcome in zip(records, outcomes, strict=True):
+    outcomes = _side_by_side(records, now, deadline)
+    if unfinished := outcomes.count(None):
+        logger.error("not finished in time, will be retried", extra={"messages": unfinished})
+    for outcome in outcomes:
         metrics.add_metric(name=outcome or "Failed", unit=MetricUnit.Count, value=1)
-        if outcome in (None, "Failed"):
-            failed.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failed}
+    failed = [record for record, outcome in zip(records, outcomes, strict=True) if outcome in (None, "Failed")]
+    visibility.retry_soon(failed)
+    return {"batchItemFailures": [{"itemIdentifier": record["messageId"]} for record in failed]}
 
 
-def _side_by_side[Item, Outcome](
-    act: Callable[[Item], Outcome], items: Sequence[Item], seconds: float
-) -> list[Outcome | None]:
-    """The outcome of each, or None where it took more than so many seconds. An act that goes on after that is harmless:
-    everything that Ingest does may be done twice."""
+def _side_by_side(records: Sequence[dict[str, Any]], now: datetime, deadline: Deadline) -> list[str | None]:
+    """What became of each record, or None if that is not known in time. Hides the batch meanwhile.
+
+    A thread that goes on after that may repeat an event (it ends in a later invocation, when the message has perhaps
+    been retried); it loses none.
+    """
     # Threads of its own: those of an earlier invocation may still be waiting for an answer. A batch has ten at most.
     pool = ThreadPoolExecutor(max_workers=10)
-    acts = [pool.submit(act, item) for item in items]
-    ended = wait(acts, timeout=seconds).done
+    acts = [pool.submit(_take, record, now) for record in records]
     pool.shutdown(wait=False)
-    return [each.result() if each in ended else None for each in acts]
+    pending = set(acts)
+    answer_at = time.monotonic() + deadline.seconds_until(ANSWER_MARGIN_SECONDS)
+    while pending and (hidden_at := time.monotonic()) < answer_at:
+        visibility.hide(records)  # All of them: what is done is deleted only after the answer.
+        wait_until = min(hidden_at + RENEWAL_SECONDS, answer_at)
+        pending = wait(pending, timeout=max(wait_until - time.monotonic(), 0)).not_done
+    return [None if act in pending else act.result() for act in acts]
 
 
 def _take(record: dict[str, Any], now: datetime) -> str:
@@ -170,17 +174,4 @@ def _take(record: dict[str, Any], now: datetime) -> str:
         return ingest.take(record, now)
     except Exception:  # One message must not fail the other nine, whatever is wrong with it or with us.
         logger.exception("failed, will be retried", extra={"sqs_message_id": record["messageId"]})
-        _retry_soon(record)
         return "Failed"
-
-
-def _retry_soon(record: dict[str, Any]) -> None:
-    receives = int(record["attributes"]["ApproximateReceiveCount"])
-    try:
-        client("sqs").change_message_visibility(
-            QueueUrl=os.environ["INPUT_QUEUE_URL"],
-            ReceiptHandle=record["receiptHandle"],
-            VisibilityTimeout=min(2 ** min(receives, 10), MAX_RETRY_DELAY_SECONDS),
-        )
-    except (ClientError, BotoCoreError):
-        logger.exception("will be retried after the queue's visibility timeout")
