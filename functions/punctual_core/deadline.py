@@ -33,3 +33,8 @@ class Deadline:
     def has_passed(self, margin: float) -> bool:
         """Whether less than `margin` seconds are left."""
         return self.seconds_left() < margin
+
+    def within(self, seconds: float) -> "Deadline":
+        """A deadline so many seconds from now, or this one if that comes first."""
+        spare = max(self.seconds_left() - seconds, 0.0)
+        return Deadline(self.ends_at - timedelta(seconds=spare), lambda: self.seconds_left() - spare)

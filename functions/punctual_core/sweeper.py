@@ -121,8 +121,13 @@ class Sweeper:
         try:
             due = self._look(lane, deadline.now())
             if due and due.count >= MANY_STARTS and may_delegate and self.delegate(lane):
-                sleep(INVOCATION_SECONDS)  # Then once more here: if that invocation was lost, the lease is free.
-                due = self._look(lane, deadline.now())
+                # Then once more here: if that invocation was lost, the lease is free. Not for long, so that the next
+                # tick's invocation of the lane finds it free, too.
+                sleep(INVOCATION_SECONDS)
+                due, deadline = (
+                    self._look(lane, deadline.now()),
+                    deadline.within(PATIENCE_SECONDS + DEADLINE_MARGIN_SECONDS),
+                )
             if due:
                 result.overdue_seconds = max((deadline.now() - due.earliest).total_seconds(), 0.0)
                 LaneSweep(self, due, holder, deadline, threads, result).run()

@@ -315,6 +315,14 @@ def test_a_lane_whose_own_invocation_was_lost_is_swept_by_the_tick_after_three_s
     assert float(taken["ExpressionAttributeValues"][":now"]["N"]) == at("10:00:03").timestamp()
 
 
+def test_a_rescued_lane_is_free_for_the_next_tick(cloud, one_lane):
+    """Its events take 5 s here: after 2 s the tick stops, and the next one asks for an invocation of the lane again."""
+    park(100)
+    slow = Slow(0.05)
+    rescued = sweep(at("10:00"), slow.seconds_left, parking=slow, delegate=Invocations(works=False))
+    assert rescued.started == 25 and len(cloud.parked()) == 75 and not cloud.leases()
+
+
 def test_a_lane_whose_invocation_cannot_be_asked_for_is_swept_at_once(cloud, one_lane):
     """Lambda throttles: there is nothing to wait for."""
     park(60)
