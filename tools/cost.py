@@ -435,17 +435,6 @@ def lever_table() -> str:
     return markdown_table(["change", "USD a month at 1 M", "at 100 M"], rows)
 
 
-def count_table() -> str:
-    """What is counted for each kind of message and execution."""
-    rows = [
-        [kind, ", ".join(name if times == 1 else f"{name} x {times}" for name, times in count.calls.items())]
-        + [str(size) if size else "-" for size in (count.item_bytes, count.log_bytes, count.error_log_bytes)]
-        for kind, count in [*INGESTED.items(), *DELIVERED.items()]
-    ]
-    heads = ["kind of message or execution", "calls", "item, bytes", "log at ALL, bytes", "log at ERROR, bytes"]
-    return markdown_table(heads, rows)
-
-
 def _rounded(usd: float) -> str:
     return f"{usd:,.2f}" if usd < 100 else f"{usd:,.0f}"
 
@@ -469,7 +458,7 @@ def _options(command: Any) -> Any:
 @_options
 def main(tables: bool, **use: Any) -> None:
     """What a month costs, line by line, in USD, us-east-1. Shares are from 0 to 1."""
-    made = [month_table, interval_table, lever_table, count_table] if tables else [lambda: bill_table(Use(**use))]
+    made = [month_table, interval_table, lever_table] if tables else [lambda: bill_table(Use(**use))]
     click.echo("\n\n".join(table() for table in made))
 
 
