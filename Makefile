@@ -53,11 +53,12 @@ lint: setup  ## Check Python and its types, the templates, the state machines, a
 fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about half an hour)
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
-drill: environments  ## Inject faults into the stack on the emulator and account for every event
-	@$(DEV)/python -m tools.drills
+drill: environments  ## Inject faults into the stack on the emulator, upgrade it, and account for every event
+	@$(DEV)/python -m tools.drills $(call option,--commit,COMMIT)
 
-bench: environments  ## Measure lateness, throughput, and size on the emulator
-	@$(DEV)/python -m tools.bench
+bench: environments  ## Measure lateness and the Sweeper's rate on the emulator
+	@$(DEV)/python -m tools.bench lateness
+	@$(DEV)/python -m tools.bench sweep
 
 cost: environments  ## Estimate the cost of a month: make cost EVENTS=1000000 INTERVAL=10 LOGS=ALL
 	@$(DEV)/python -m tools.estimates cost $(call option,--events,EVENTS) $(call option,--interval,INTERVAL) \
