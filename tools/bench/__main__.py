@@ -52,9 +52,8 @@ def local_stack() -> Iterator[LocalStack]:
     """Punctual, deployed to an emulator that ends with the block."""
     with LocalStack() as stack:
         stack.build()
-        outputs = stack.deploy()
-        # The schedule starts the first execution of Sweep only within the next minute.
-        stack.client("stepfunctions").start_execution(stateMachineArn=outputs["SweepArn"])
+        stack.deploy()
+        stack.start_sweep()
         yield stack
 
 
@@ -94,7 +93,7 @@ def run_sweep(options: argparse.Namespace) -> bool:
         f"second were started within {swept.seconds:.1f} s, {swept.rate:.0f} a second. "
         f"A bare loop starts {swept.bare_rate:.0f} a second."
     )
-    return swept.started == options.events
+    return bool(swept.started == options.events)
 
 
 def conditions() -> str:

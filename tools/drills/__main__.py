@@ -40,7 +40,7 @@ def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
         stack.build()
         stack.deploy()
         with Scene("warm-up", stack, proxy, WARM_UP) as scene:  # so that no drill measures cold starts
-            scene.start_sweep()
+            stack.start_sweep()
             scene.publish_all()
             scene.settle()
         return [run(drill, stack, proxy, events) for drill in drills]

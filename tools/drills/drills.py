@@ -148,7 +148,7 @@ def express_stopped(scene: Scene) -> None:
     scene.publish_all()
     time.sleep(1)
     scene.stack.restart()
-    scene.start_sweep()
+    scene.stack.start_sweep()
     interrupted = [
         execution["name"]
         for execution in scene.stack.executions(scene.outputs["DeliverArn"])

@@ -68,6 +68,10 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
     def check(self) -> None:
         """Raise the exception, if any, that a bug in the proxy has caused."""
         if self._server.failure:
@@ -78,7 +82,7 @@ class FaultProxy:
         apart."""
         lambdas = self._stack.client("lambda")
         variables = lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-        endpoint = f"http://{HOST}:{self._server.server_port}/{function}"
+        endpoint = f"http://{HOST}:{self.port}/{function}"
         lambdas.update_function_configuration(
             FunctionName=function, Environment={"Variables": variables | {"AWS_ENDPOINT_URL": endpoint}}
         )
@@ -111,7 +115,7 @@ class FaultProxy:
 
     def worker_of(self, call: Call) -> int:
         """The id of the process that makes this call."""
-        socket = f"socket:[{_inode_of(call.port, self._server.server_port)}]"
+        socket = f"socket:[{_inode_of(call.port, self.port)}]"
         for process in self._processes(
             lambda path: any(str(link.readlink()) == socket for link in path.iterdir()), "fd"
         ):

@@ -228,10 +228,6 @@ class Scene:
         finally:
             self.lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
-    def start_sweep(self) -> None:
-        """Start a Sweep execution now, instead of at the next whole minute."""
-        self.steps.start_execution(stateMachineArn=self.outputs["SweepArn"])
-
     # Accounting
 
     def settle(self, patience_seconds: float = PATIENCE_SECONDS) -> None:

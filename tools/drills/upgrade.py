@@ -56,7 +56,7 @@ def _checked_out(folder: Path) -> Path:
 def _deploy(scene: Scene, version: str) -> None:
     """As docs/operating.md says: after a change of the interval, a Sweep is started."""
     scene.stack.deploy({"SweepIntervalSeconds": INTERVALS[version]}, build=version)
-    scene.start_sweep()
+    scene.stack.start_sweep()
     scene.notes.append(f"deployed the {version} version")
 
 

@@ -110,6 +110,10 @@ class LocalStack(Emulator):
             config=Config(inject_host_prefix=False, proxies={}, **config),
         )
 
+    def start_sweep(self, **name: str) -> None:
+        """Start an execution of Sweep now, instead of at the next whole minute."""
+        self.client("stepfunctions").start_execution(stateMachineArn=self.outputs["SweepArn"], **name)
+
     def executions(self, machine_arn: str) -> list[dict[str, Any]]:
         """A state machine's executions, the latest first. Unlike AWS, the emulator also lists Express executions."""
         pages = self.client("stepfunctions").get_paginator("list_executions").paginate(stateMachineArn=machine_arn)
