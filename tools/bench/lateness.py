@@ -32,7 +32,7 @@ ARRIVAL_TIMEOUT_SECONDS = 15
 DUPLICATES_SECONDS = 1
 SENDERS = 8
 
-PUNCTUAL, BASELINE = "Punctual", "bare Wait and Publish"
+PUNCTUAL, BASELINE, BASELINE_WITH_HOLD = "Punctual", "Bare Wait and Publish", "Wait, Hold, and Publish"
 ALL, DIRECT, PARKED = "all", "started by Ingest", "parked first"
 WHOLE_SECOND, FRACTION = "whole second", "fraction"
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
@@ -247,7 +247,8 @@ def figures(observations: Sequence[Observation]) -> list[Row]:
             and (route == ALL or observation.event.is_parked == (route == PARKED))
         ]
         if members and (route == ALL or path == PUNCTUAL):
-            rows.append(_row(f"{path}, {date}" if route == ALL else f"- {route}, {date}", members))
+            name = BASELINE_WITH_HOLD if path == BASELINE and date == FRACTION else path
+            rows.append(_row(f"{name}, {date}" if route == ALL else f"- {route}, {date}", members))
     return rows
 
 
