@@ -167,7 +167,8 @@ class KillDelegate:
         self.kills = 0
 
     def watch(self, proxy: Proxy, call: Call) -> Answer | None:
-        self._delegators.add(proxy.worker_of(call))
+        with suppress(LookupError):  # It has ended.
+            self._delegators.add(proxy.worker_of(call))
         return proxy.forward(call)
 
     def kill(self, proxy: Proxy, call: Call) -> Answer | None:
