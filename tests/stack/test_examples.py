@@ -24,8 +24,8 @@ WITH_USAGE = [name for name in SCRIPTS if name != "deduplicating_consumer.py"]
 SCHEDULE, CANCELED, REPLACED, FIFO = 4, 10, 6, 6
 # How many of these events are delivered.
 DELIVERED = 5
-# On a busy machine an event may be this late. An unwanted delivery gets this long after the last due time to arrive.
-MAX_LATENESS, SETTLING = timedelta(seconds=5), timedelta(seconds=2)
+# An unwanted delivery gets this long after the last due time to arrive.
+SETTLING = timedelta(seconds=2)
 
 
 class Examples:
