@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.stack.conftest import MAX_LATENESS
 from tools.local import ROOT, Arrival, Consumer, LocalStack
 
 EXAMPLES = ROOT / "examples"
