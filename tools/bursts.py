@@ -9,10 +9,13 @@ import itertools
 import math
 import random
 from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import click
 from punctual_core.lanes import LANES
+from punctual_core.parking import MAX_DELETES
 from punctual_core.times import CUTOFF_LEAD
 
 from tools.cloudformation import Template
@@ -220,13 +223,13 @@ class Model:
             if self.lost > self.setup.lost:
                 self._invoke(QUEUED, lane)
             again_at = self.now + sweeper.INVOCATION_SECONDS
-            invocation.looks.append((again_at, lane, min(starts_end, self.now + INTERVAL)))
+            invocation.looks.append((again_at, lane, again_at + sweeper.PATIENCE_SECONDS))
         elif lane.holder is None:
             lane.holder, lane.before, lane.starts_end, lane.deletes_end = invocation, before, starts_end, None
 
     def _sweep(self, invocation: Invocation, lane: Lane, share: int) -> None:
         """One step of a lane's sweep: starts, and deletes of what was started."""
-        room = sweeper.MAX_UNDELETED + sweeper.MAX_DELETES - lane.undeleted
+        room = sweeper.MAX_UNDELETED + MAX_DELETES - lane.undeleted
         wanted = min(share, room, lane.due(lane.before), int(invocation.budget)) if self.now < lane.starts_end else 0
         started = self.quotas["StartExecution"].take(max(wanted, 0))
         invocation.budget -= started
@@ -328,14 +331,17 @@ def flow(rate: float, at_the_minute: bool, seconds: int = 180) -> Outcome:
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 HEADS = ["p50, s", "p99, s", "max, s", "last start, s", "sweepers", "what limits", "retried", "repeated", "unchecked"]
-TROUBLES = {
+TROUBLES: dict[str, dict[str, Any]] = {
     "a cold start takes 2 s": {"cold_start": 2.0},
     "the sweep that would find them fails": {"is_sweep_missed": True},
     "one invocation of a lane's own is lost": {"lost": 1},
     "others use half of `StartExecution`": {"starts": 3_000},
 }
 WARM = {"writes": 16_000, "partitions": 16, "reads": 100_000}
-CHANGES = {"warm throughput for both tables": WARM, "also 15,000 `StartExecution` a second": WARM | {"starts": 15_000}}
+CHANGES: dict[str, dict[str, Any]] = {
+    "warm throughput for both tables": WARM,
+    "also 15,000 `StartExecution` a second": WARM | {"starts": 15_000},
+}
 
 
 def _row(outcome: Outcome) -> list[str]:
@@ -348,9 +354,9 @@ def _row(outcome: Outcome) -> list[str]:
     ]
 
 
-def _table(rows: list[tuple[int, str, dict[str, float]]], name: str) -> str:
+def _table(rows: Sequence[tuple[int, str, Mapping[str, Any]]], name: str) -> str:
     made = [
-        [f"{events:,}", text, *_row(burst(events, replace(Setup(), **changes), 4 if events <= 30_000 else 1))]  # type: ignore[arg-type]
+        [f"{events:,}", text, *_row(burst(events, replace(Setup(), **changes), 4 if events <= 30_000 else 1))]
         for events, text, changes in rows
     ]
     return markdown_table(["events due at once", name, *HEADS], made)
@@ -375,9 +381,9 @@ def main() -> None:
     sizes = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
     click.echo(_table([(events, "", {}) for events in sizes], "") + "\n")
     troubles = [(events, name, changes) for events in (1_000, 10_000, 30_000) for name, changes in TROUBLES.items()]
-    click.echo(_table(troubles, "trouble") + "\n")  # type: ignore[arg-type]
+    click.echo(_table(troubles, "trouble") + "\n")
     regions = [(30_000, name, {"publishes": publishes}) for name, publishes in PUBLISHES.items()]
-    click.echo(_table(regions, "Region") + "\n")  # type: ignore[arg-type]
+    click.echo(_table(regions, "Region") + "\n")
     changes = [(events, name, change) for events in (30_000, 100_000) for name, change in CHANGES.items()]
     click.echo(_table(changes, "changed") + "\n")
     click.echo(months_table())

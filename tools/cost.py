@@ -1,7 +1,6 @@
 """What a month costs: counted calls times the prices that AWS publishes. Arithmetic, not a bill. `--help` says how.
 
-What one event of each kind makes the shipped code call and log stands in a table below, and tests/tools/test_cost.py
-compares it with the code.
+What one event of each kind makes the shipped code call and log stands in tools/counts.py.
 """
 
 import dataclasses
@@ -15,61 +14,12 @@ from typing import Any
 import click
 from punctual_core.lanes import LANES
 
+from tools import counts
 from tools.cloudformation import ROOT, Template
 from tools.documents import markdown_table
 from tools.shipped import sweeper
 
-# --- What is counted --------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Count:
-    """What one message makes Ingest do, or one execution of Deliver do: calls by their names, and bytes.
-
-    Item and log bytes are those of PAYLOAD_BYTES of JSON, and how much each further byte of payload adds.
-    """
-
-    calls: dict[str, int]
-    item_bytes: int = 0
-    item_per_byte: float = 0
-    log_bytes: int = 0  # at level ALL; with the headers of AWS's answers, which are believed
-    log_per_byte: float = 0
-    error_log_bytes: int = 0  # at levels ERROR and FATAL
-
-
-PAYLOAD_BYTES = 100
-# Of the JSON of a message beside its payload.
-MESSAGE_BYTES = 144
-INGESTED = {
-    "near": Count({"StartExecution": 1}),
-    "near, named": Count({"UpdateItem": 1, "StartExecution": 1}),
-    "far": Count({"PutItem": 1}, 865, 1.22),
-    "far, named": Count({"UpdateItem": 1, "PutItem": 1}, 814, 1.22),
-    "refused": Count({"Publish": 1}),
-    "cancel": Count({"UpdateItem": 1}),
-}
-DELIVERED = {
-    "whole second": Count({"getItem": 1, "publish": 1}, 0, 0, 11061, 5.01),
-    "fraction": Count({"getItem": 1, "invoke": 1, "publish": 1}, 0, 0, 13333, 5.01),
-    "canceled": Count({"getItem": 1}, 0, 0, 7829, 3.34),
-    "not delivered": Count({"getItem": 1, "publish": 2}, 0, 0, 14646, 6.68, 1512),
-}
-# Of an invocation of Ingest, whatever its batch holds.
-INGEST_CALLS = {"ChangeMessageVisibilityBatch": 1}
-# Of a sweep that finds nothing, and what each lane with something to start and each started event add.
-SWEEP_CALLS = {"Query": LANES}
-LANE_CALLS = {"Query": 1, "UpdateItem": 1, "BatchWriteItem": 1, "DeleteItem": 1}
-EVENT_CALLS = {"StartExecution": 1}
-# Of an execution of Sweep, beside its ticks; it logs nothing, because its log level is ERROR or lower.
-MINUTE_CALLS = {"putItem": 1, "getItem": 1}
-MINUTE_WAIT_SECONDS = 62
-# Bytes that an invocation of Ingest logs, for one message and for ten: its metrics. A sweep that finds nothing logs
-# nothing.
-INGEST_LOG_BYTES = {1: 218, 10: 254}
-METRICS = {"Canceled", "Parked", "Refused", "Started", "SweepStarts"}
-
-# --- What is believed, not counted ------------------------------------------------------------------------------------
-
+# --- What is believed, not counted
 INGEST_SECONDS = 0.05  # a warm invocation: parse, one call to AWS
 EMPTY_SWEEP_SECONDS = 0.06  # a query of each lane, side by side
 START_SECONDS = 1 / 500  # of a Sweeper's time for each event
@@ -88,8 +38,7 @@ CHUNK_BYTES = 65536  # SNS and SQS bill a message for each 64 KB
 MONTH_SECONDS = 30 * 24 * 3600
 MINUTES = MONTH_SECONDS / 60
 
-# --- How a stack is used ----------------------------------------------------------------------------------------------
-
+# --- How a stack is used
 TEMPLATE = Template()
 PARAMETERS = TEMPLATE.text["Parameters"]
 
@@ -106,7 +55,6 @@ class Use:
     interval: int = int(_default("SweepIntervalSeconds"))
     batching: int = int(_default("IngestBatchingSeconds"))
     logs: str = _default("ExecutionLogLevel")
-    architecture: str = _default("Architecture")
     tracing: bool = _default("Tracing") == "true"
     probe: bool = _default("Probe") == "true"
     kms_key: bool = False  # a key of your own
@@ -114,34 +62,24 @@ class Use:
     fraction_share: float = 0.0
     named_share: float = 0.0
     failed_share: float = 0.0
-    payload_bytes: int = PAYLOAD_BYTES  # of JSON
-
-    @property
-    def rate(self) -> float:
-        """Events a second."""
-        return self.events / MONTH_SECONDS
+    payload_bytes: int = counts.PAYLOAD_BYTES  # of JSON
 
     @property
     def batch(self) -> float:
         """Messages in an invocation of Ingest: the first, and those that Lambda collects after it. At low rates Lambda
         may wait for up to 20 s, whatever the window is; that would be cheaper than this."""
-        return min(MAX_BATCH, 1 + self.rate * self.batching)
+        return min(MAX_BATCH, 1 + self.events / MONTH_SECONDS * self.batching)
 
     @property
     def chunks(self) -> int:
         """What SNS and SQS bill a message as."""
-        return math.ceil((MESSAGE_BYTES + self.payload_bytes) / CHUNK_BYTES)
-
-    @property
-    def compute(self) -> str:
-        return f"lambda_gb_second_{self.architecture}"
+        return math.ceil((counts.MESSAGE_BYTES + self.payload_bytes) / CHUNK_BYTES)
 
     def size(self, of_payload: int, per_byte: float) -> float:
-        """Bytes with this use's payload, of what has so many with PAYLOAD_BYTES."""
-        return of_payload + per_byte * (self.payload_bytes - PAYLOAD_BYTES)
+        """Bytes with this use's payload, of what has so many with counts.PAYLOAD_BYTES."""
+        return of_payload + per_byte * (self.payload_bytes - counts.PAYLOAD_BYTES)
 
 
-AS_SHIPPED = Use()
 LEAN: dict[str, Any] = {"logs": "ERROR", "batching": 5}
 
 
@@ -157,12 +95,12 @@ def waiting_seconds(use: Use) -> float:
     within the horizon, or within the look-ahead if its lane is crowded then, as all are beyond 640 events a second.
     """
     horizon = horizon_seconds(use.interval)
-    is_crowded = use.rate * use.far_share / LANES > sweeper.LANE_STARTS_PER_SECOND
+    is_crowded = (use.events / MONTH_SECONDS) * use.far_share / LANES > sweeper.LANE_STARTS_PER_SECOND
     ahead = horizon + is_crowded * sweeper.LOOK_AHEAD.total_seconds()
     return use.far_share * (ahead - use.interval / 2) + (1 - use.far_share) * horizon / 2
 
 
-# --- The bill ---------------------------------------------------------------------------------------------------------
+# --- The bill
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +171,8 @@ def total(lines: list[Line], is_idle: bool | None = None) -> float:
 
 
 def month(**use: Any) -> float:
-    """USD for a month as shipped, with these changes."""
-    return total(bill(dataclasses.replace(AS_SHIPPED, **use)))
+    """USD for a month as shipped, but for this use."""
+    return total(bill(Use(**use)))
 
 
 def _of_events(use: Use) -> _Units:
@@ -242,24 +180,25 @@ def _of_events(use: Use) -> _Units:
         yield from _input(use)
         yield from _parking(use)
         yield from _deliver(use)
-        yield "Custom metrics", len(METRICS), "metric"
+        yield "Custom metrics", len(counts.METRICS), "metric"
         if use.tracing:  # X-Ray's default rule: the first trace of each second, and 5 % of the others.
-            yield "Traces", MONTH_SECONDS * (min(use.rate, 1) + max(0, use.rate - 1) / 20), "trace"
+            first = min(use.events, MONTH_SECONDS)
+            yield "Traces", first + (use.events - first) / 20, "trace"
 
 
 def _input(use: Use) -> _Units:
     messages, invocations = use.events * use.chunks, use.events / use.batch
     yield "Input: SNS publish", messages, "sns_publish"
     yield "Input: SQS send, receive, delete", messages * (1 + 2 / use.batch), "sqs_request"
-    yield "Ingest: hides its batch", invocations * sum(INGEST_CALLS.values()), "sqs_request"
+    yield "Ingest: hides its batch", invocations * sum(counts.INGEST_CALLS.values()), "sqs_request"
     yield "Ingest: invocations", invocations, "lambda_request"
-    yield "Ingest: compute", invocations * INGEST_SECONDS * _gigabytes("Ingest"), use.compute
-    one, ten = INGEST_LOG_BYTES.values()
+    yield "Ingest: compute", invocations * INGEST_SECONDS * _gigabytes("Ingest"), _COMPUTE
+    one, ten = counts.INGEST_LOG_BYTES.values()
     log_bytes = one + (ten - one) * (use.batch - 1) / (MAX_BATCH - 1)
     yield "Ingest: logs", invocations * log_bytes / 1e9, "log_ingested"
     for kind, share in ("near", 1 - use.far_share), ("far", use.far_share):
         for name, named in (kind, 1 - use.named_share), (f"{kind}, named", use.named_share):
-            counted = INGESTED[name]
+            counted = counts.INGESTED[name]
             for call, times in counted.calls.items():
                 what, price_name = _CALLS[call]
                 size = _write_units(use) if call == "PutItem" else 1
@@ -270,23 +209,23 @@ def _parking(use: Use) -> _Units:
     """What a far event costs beside the write of its item: it is read, started and deleted by a sweep."""
     far, sweeps = use.events * use.far_share, MONTH_SECONDS / use.interval
     lanes_with_events = LANES * (1 - math.exp(-far / sweeps / LANES))  # in a sweep, at an even rate
-    item_bytes = use.size(INGESTED["far"].item_bytes, INGESTED["far"].item_per_byte)
-    yield "Deliver: executions", far * EVENT_CALLS["StartExecution"], "express_request"
+    item_bytes = use.size(counts.INGESTED["far"].item_bytes, counts.INGESTED["far"].item_per_byte)
+    yield "Deliver: executions", far * counts.EVENT_CALLS["StartExecution"], "express_request"
     yield "Parked: delete", far * _write_units(use), "dynamodb_write"
-    lease_writes = LANE_CALLS["UpdateItem"] + LANE_CALLS["DeleteItem"]
+    lease_writes = counts.LANE_CALLS["UpdateItem"] + counts.LANE_CALLS["DeleteItem"]
     yield "Parked: lane leases", sweeps * lanes_with_events * lease_writes, "dynamodb_write"
     yield "Parked: read", far * item_bytes / 4096 + sweeps * lanes_with_events, "dynamodb_read"
     # A query of a lane reads what is due until the end of the look-ahead; its first 4 KB are in the idle lines.
     seen = min(far / MONTH_SECONDS / LANES * (sweeper.LOOK_AHEAD.total_seconds() + use.interval), sweeper.MAX_KEYS)
     yield "Parked: look-ahead", sweeps * LANES * max(0.0, seen * item_bytes / 4096 - 1) / 2, "dynamodb_read"
-    yield "Sweeper: compute", far * START_SECONDS * _gigabytes("Sweeper"), use.compute
+    yield "Sweeper: compute", far * START_SECONDS * _gigabytes("Sweeper"), _COMPUTE
 
 
 def _deliver(use: Use) -> _Units:
     """The execution, which is the same for a near and a far event."""
     held, failed = use.events * use.fraction_share, use.events * use.failed_share
     for kind, times in ("whole second", use.events - held - failed), ("fraction", held), ("not delivered", failed):
-        counted = DELIVERED[kind]
+        counted = counts.DELIVERED[kind]
         for call, calls in counted.calls.items():
             what, price_name = _CALLS[call]
             yield what, times * calls * use.chunks, price_name
@@ -295,20 +234,20 @@ def _deliver(use: Use) -> _Units:
         yield "Execution logs: ingested", logged, "log_ingested"
         yield "Execution logs: stored", logged * LOG_COMPRESSION, "log_stored"
     yield "Deliver: waiting and running", use.events * _gb_hours(waiting_seconds(use) + DELIVER_SECONDS), _EXPRESS
-    yield "Hold: compute", held * HOLD_SECONDS * _gigabytes("Hold"), use.compute
+    yield "Hold: compute", held * HOLD_SECONDS * _gigabytes("Hold"), _COMPUTE
 
 
 def _when_idle(use: Use) -> _Units:
-    sweeps = MINUTES * (MINUTE_WAIT_SECONDS // use.interval + 1)
+    sweeps = MINUTES * (counts.MINUTE_WAIT_SECONDS // use.interval + 1)
     yield "Clock: invocations", MINUTES, "scheduler_invocation"
     yield "Sweep: executions", MINUTES, "express_request"
-    yield "Sweep: waiting", MINUTES * _gb_hours(MINUTE_WAIT_SECONDS), _EXPRESS
-    yield "Sweep: record of the latest", MINUTES * MINUTE_CALLS["putItem"], "dynamodb_write"
-    yield "Sweep: look-up of the latest", MINUTES * MINUTE_CALLS["getItem"], "dynamodb_read"
+    yield "Sweep: waiting", MINUTES * _gb_hours(counts.MINUTE_WAIT_SECONDS), _EXPRESS
+    yield "Sweep: record of the latest", MINUTES * counts.MINUTE_CALLS["putItem"], "dynamodb_write"
+    yield "Sweep: look-up of the latest", MINUTES * counts.MINUTE_CALLS["getItem"], "dynamodb_read"
     yield "Sweeper: invocations", sweeps, "lambda_request"
-    yield "Sweeper: compute", sweeps * EMPTY_SWEEP_SECONDS * _gigabytes("Sweeper"), use.compute
+    yield "Sweeper: compute", sweeps * EMPTY_SWEEP_SECONDS * _gigabytes("Sweeper"), _COMPUTE
     # A query that finds nothing is half a read unit: it is eventually consistent.
-    yield "Sweeper: lane queries", sweeps * SWEEP_CALLS["Query"] / 2, "dynamodb_read"
+    yield "Sweeper: lane queries", sweeps * counts.SWEEP_CALLS["Query"] / 2, "dynamodb_read"
     yield "Input queue: empty receives", MONTH_SECONDS * EMPTY_RECEIVES_PER_SECOND, "sqs_request"
     stack = Template(Probe=str(use.probe).lower(), Dashboard=_default("Dashboard"))
     yield "Alarms", len(stack.deployed("AWS::CloudWatch::Alarm")), "alarm"
@@ -324,11 +263,11 @@ def _when_idle(use: Use) -> _Units:
             yield from (("Probe", units, name) for _, units, name in part(event))
         yield "Probe", MINUTES, "scheduler_invocation"
         yield "Probe", MINUTES, "lambda_request"
-        yield "Probe", MINUTES * PROBE_SECONDS * _gigabytes("ProbeFunction", "true"), use.compute
+        yield "Probe", MINUTES * PROBE_SECONDS * _gigabytes("ProbeFunction", "true"), _COMPUTE
         yield "Probe", 1, "metric"
 
 
-_EXPRESS = "express_gb_hour"
+_EXPRESS, _COMPUTE = "express_gb_hour", f"lambda_gb_second_{_default('Architecture')}"
 
 
 def _gb_hours(seconds: float) -> float:
@@ -342,38 +281,44 @@ def _gigabytes(function: str, probe: str = "false") -> float:
 
 def _write_units(use: Use) -> int:
     """Write units of an item in Parked: one for each KB."""
-    return math.ceil(use.size(INGESTED["far"].item_bytes, INGESTED["far"].item_per_byte) / 1024)
+    return math.ceil(use.size(counts.INGESTED["far"].item_bytes, counts.INGESTED["far"].item_per_byte) / 1024)
+
+
+# The same number of events, with dates in whole seconds, in other ways: from a publisher to an SNS topic. Units of each
+# price for one event.
+ALTERNATIVES: dict[str, dict[str, float]] = {
+    "EventBridge Scheduler (precise to the minute)": {"sns_publish": 1, "scheduler_invocation": 1},
+    "Step Functions Standard: Wait, Publish": {"sns_publish": 1, "standard_transition": 2},
+    # Invoked at the start and after the wait. What is kept until then is left out, as it is in the bill of a stack.
+    "Lambda durable functions: start, wait, step": {
+        "sns_publish": 1,
+        "durable_operation": 3,
+        "durable_written": DURABLE_BYTES / 1e9,
+        "lambda_request": 2,
+        "lambda_gb_second_arm64": 2 * INGEST_SECONDS * 0.125,
+    },
+    # By its published code: SNS invokes a function; an item in a table with an index is put, updated and deleted (two
+    # writes each); two functions work in hundreds; SQS in tens; the last function sleeps half a second for ten events.
+    "The predecessor, bahrmichael/aws-scheduler": {
+        "sns_publish": 2,
+        "lambda_request": 1.1,
+        "lambda_gb_second_x86_64": 0.05 + 0.5 / 10,
+        "dynamodb_write": 6,
+        "dynamodb_read": 1,
+        "sqs_request": 0.3,
+        "log_ingested": 600 / 1e9,
+    },
+}
 
 
 def alternatives(events: float) -> dict[str, float]:
-    """USD a month for the same number of events, with dates in whole seconds, in other ways: from a publisher to an SNS
-    topic."""
-    publish = price("sns_publish", events)
+    """USD a month for the same number of events in other ways."""
     return {
-        "EventBridge Scheduler (precise to the minute)": publish + price("scheduler_invocation", events),
-        "Step Functions Standard: Wait, Publish": publish + price("standard_transition", 2 * events),
-        # The function is invoked at the start and after the wait. What is kept until then is left out, as it is in the
-        # bill of a stack.
-        "Lambda durable functions: start, wait, step": publish
-        + price("durable_operation", 3 * events)
-        + price("durable_written", events * DURABLE_BYTES / 1e9)
-        + price("lambda_request", 2 * events)
-        + price("lambda_gb_second_arm64", 2 * events * INGEST_SECONDS * 0.125),
-        # By its published code: SNS invokes a function; an item in a table with an index is put, updated and deleted
-        # (two writes each); two functions work in hundreds; SQS in tens; the last function sleeps half a second for
-        # ten events.
-        "The predecessor, bahrmichael/aws-scheduler": 2 * publish
-        + price("lambda_request", 1.1 * events)
-        + price("lambda_gb_second_x86_64", events * (0.05 + 0.5 / 10))
-        + price("dynamodb_write", 6 * events)
-        + price("dynamodb_read", events)
-        + price("sqs_request", 0.3 * events)
-        + price("log_ingested", events * 600 / 1e9),
+        name: sum(price(what, units * events) for what, units in parts.items()) for name, parts in ALTERNATIVES.items()
     }
 
 
-# --- Tables -----------------------------------------------------------------------------------------------------------
-
+# --- Tables
 LEVERS: dict[str, dict[str, Any]] = {
     "`ExecutionLogLevel=ERROR`": {"logs": "ERROR"},
     "`IngestBatchingSeconds=5`": {"batching": 5},
@@ -441,13 +386,11 @@ def _rounded(usd: float) -> str:
 
 def _options(command: Any) -> Any:
     """An option for each field of Use: a choice where the template has one."""
-    choices = {"interval": "SweepIntervalSeconds", "logs": "ExecutionLogLevel", "architecture": "Architecture"}
+    choices = {"interval": "SweepIntervalSeconds", "logs": "ExecutionLogLevel"}
     for field in reversed(dataclasses.fields(Use)):
-        option: Any = type(field.default)
+        option: Any = click.FloatRange(0, 1) if field.name.endswith("_share") else type(field.default)
         if field.name in choices:
             option = click.Choice([option(value) for value in PARAMETERS[choices[field.name]]["AllowedValues"]])
-        elif field.name.endswith("_share"):
-            option = click.FloatRange(0, 1)
         name = "--" + field.name.replace("_", "-")
         command = click.option(name, type=option, default=field.default, show_default=True)(command)
     return command

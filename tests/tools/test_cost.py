@@ -14,8 +14,9 @@ from tests.workflows.engine import Engine
 from tests.workflows.simulation import Clock, Machine, Run
 from tests.workflows.world import DELIVER, STACK_TOPIC, STATES, TARGET, TEMPLATE
 from tests.workflows.world import event as event_of
-from tools import cost
-from tools.cost import DELIVERED, INGESTED, PAYLOAD_BYTES, Use, bill, month, total
+from tools import cost, counts
+from tools.cost import Use, bill, month, price, total
+from tools.counts import DELIVERED, INGESTED, PAYLOAD_BYTES
 
 LONGER = 1_000 + PAYLOAD_BYTES
 # CloudWatch counts so many bytes beside each log event. (https://aws.amazon.com/cloudwatch/pricing/)
@@ -70,7 +71,7 @@ def ingest(cloud, capsys):
 @pytest.mark.parametrize("kind", INGESTED)
 def test_a_message_calls_what_the_bill_multiplies(kind, ingest, cloud):
     calls, _ = ingest(message_of(kind))
-    assert calls == INGESTED[kind].calls | cost.INGEST_CALLS
+    assert calls == INGESTED[kind].calls | counts.INGEST_CALLS
     item_bytes = sum(len(name) + len(value) for item in cloud.parked() for name, value in item.items())
     assert item_bytes == pytest.approx(INGESTED[kind].item_bytes, rel=0.03)
 
@@ -82,8 +83,8 @@ def test_each_byte_of_payload_adds_to_an_item_what_the_bill_says(ingest, cloud):
 
 
 def test_an_invocation_of_ingest_logs_what_the_bill_says(ingest):
-    logged = {size: ingest(*[message_of("far")] * size)[1] for size in cost.INGEST_LOG_BYTES}
-    assert logged == pytest.approx(cost.INGEST_LOG_BYTES, rel=0.03)
+    logged = {size: ingest(*[message_of("far")] * size)[1] for size in counts.INGEST_LOG_BYTES}
+    assert logged == pytest.approx(counts.INGEST_LOG_BYTES, rel=0.03)
 
 
 @pytest.mark.parametrize("events", [0, 1, 20])
@@ -93,8 +94,8 @@ def test_a_sweep_calls_what_the_bill_multiplies(events, cloud):
     lanes = len({item["lane"] for item in cloud.parked()})
     cloud.requests.clear()
     assert sweep(at("09:59:55")).started == events
-    expected = Counter(cost.SWEEP_CALLS)
-    for calls, times in (cost.LANE_CALLS, lanes), (cost.EVENT_CALLS, events):
+    expected = Counter(counts.SWEEP_CALLS)
+    for calls, times in (counts.LANE_CALLS, lanes), (counts.EVENT_CALLS, events):
         expected += Counter({name: count * times for name, count in calls.items()})
     assert Counter(name for name, _ in cloud.requests) == expected
 
@@ -109,7 +110,7 @@ def engine():
 
 
 def log_of(engine: Engine, kind: str, size: int = PAYLOAD_BYTES) -> tuple[Counter, list[tuple[str, int]]]:
-    """The calls of an execution, and the type and size of each event that it logs, in the form in which Express does."""
+    """The calls of an execution, and the type and size of each event that it logs, in the form that Express has."""
     changes = {"target": f"{TARGET}-deleted"} if kind == "not delivered" else {}
     scheduled = event_of(due=at("10:00:00.250" if kind == "fraction" else "10:00"), payload=payload(size), **changes)
     engine.now = (at("10:01") if kind == "fraction" else at("09:59")).timestamp()
@@ -147,13 +148,62 @@ def test_an_execution_of_sweep_calls_and_waits_as_the_bill_says(interval):
     calls: Counter[str] = Counter()
 
     def answer(state: str, arguments: dict) -> tuple[dict, float]:
-        calls[arguments.get("FunctionName") and "tick" or state] += 1
+        calls[(arguments.get("FunctionName") and "tick") or state] += 1
         return {"Payload": {}, "Item": {"execution": {"S": "the next one"}, "started_ms": {"N": "9e15"}}}, 0.0
 
     clock, run = Clock(0.0), Run("this one", 0.0)
-    clock.start(Machine(cost.Template(SweepIntervalSeconds=str(interval)).definition("Sweep"), clock, answer).execute(run, {}))
+    clock.start(
+        Machine(cost.Template(SweepIntervalSeconds=str(interval)).definition("Sweep"), clock, answer).execute(run, {})
+    )
     clock.run(200)
     assert run.status == "SUCCEEDED"
-    assert calls.pop("tick") == cost.MINUTE_WAIT_SECONDS // int(interval) + 1
+    assert calls.pop("tick") == counts.MINUTE_WAIT_SECONDS // int(interval) + 1
     assert calls == {"RecordStart": 1, "LookUpSuccessor": 1}
-    assert run.seconds == pytest.approx(cost.MINUTE_WAIT_SECONDS, abs=1)
+    assert run.seconds == pytest.approx(counts.MINUTE_WAIT_SECONDS, abs=1)
+
+
+def test_the_price_per_gb_hour_falls_in_tiers_of_the_months_total():
+    assert price("express_gb_hour", 1_000) == pytest.approx(60)
+    assert price("express_gb_hour", 6_000) == pytest.approx(60 + 120 + 16.42)
+    lines = [line for line in bill(Use(events=1e8)) if line.price == "express_gb_hour"]
+    assert len(lines) == 2
+    assert sum(line.usd for line in lines) == pytest.approx(price("express_gb_hour", sum(line.units for line in lines)))
+
+
+@pytest.mark.parametrize(
+    ("use", "usd"),
+    [
+        ({"events": 0}, 6.47),
+        ({}, 26.78),
+        ({"logs": "ERROR", "batching": 5}, 19.75),
+        ({"events": 1e8}, 1442),
+        ({"events": 1e8, "logs": "ERROR", "batching": 5}, 687),
+    ],
+    ids=str,
+)
+def test_a_month_does_not_cost_more_than_it_did(use, usd):
+    """If it does, a change of the code, of the template, or of a price costs money: is it worth that?"""
+    assert month(**use) == pytest.approx(usd, rel=0.01)
+
+
+def test_a_parked_event_waits_for_the_horizon_less_half_an_interval_and_longer_in_a_crowded_lane():
+    assert cost.waiting_seconds(Use(interval=10)) == 13 - 5
+    assert cost.waiting_seconds(Use(far_share=0)) == 8 / 2
+    assert cost.waiting_seconds(Use(events=2e9)) == 8 + 11 - 2.5
+
+
+def test_every_event_of_a_month_is_paid_for_but_not_in_an_idle_one():
+    assert total(bill(Use(events=0)), is_idle=False) == 0
+    assert month(events=2e6) - month(events=1e6) > 15
+
+
+def test_the_command_prints_the_bill_of_the_month_that_it_is_asked_for():
+    run = CliRunner().invoke(cost.main, ["--events", "0", "--kms-key", "true", "--probe", "true"])
+    assert f"{month(events=0, kms_key=True, probe=True):.2f}" in run.output
+    assert CliRunner().invoke(cost.main, ["--interval", "7"]).exit_code == 2
+
+
+def test_lines_that_lambda_adds_to_logs_are_not_billed_because_they_are_off():
+    """If this fails, they have to be counted: START, END and REPORT of each invocation."""
+    assert TEMPLATE.function("Ingest")["LoggingConfig"]["SystemLogLevel"] == "WARN"
+    assert TEMPLATE.properties("Sweep")["Logging"]["Level"] == "ERROR"
