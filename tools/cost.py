@@ -19,7 +19,7 @@ from tools.cloudformation import ROOT, Template
 from tools.documents import markdown_table
 from tools.shipped import sweeper
 
-# --- What is believed, not counted
+# Believed, not counted.
 INGEST_SECONDS = 0.05  # a warm invocation: parse, one call to AWS
 EMPTY_SWEEP_SECONDS = 0.06  # a query of each lane, side by side
 START_SECONDS = 1 / 500  # of a Sweeper's time for each event
@@ -38,7 +38,6 @@ CHUNK_BYTES = 65536  # SNS and SQS bill a message for each 64 KB
 MONTH_SECONDS = 30 * 24 * 3600
 MINUTES = MONTH_SECONDS / 60
 
-# --- How a stack is used
 TEMPLATE = Template()
 PARAMETERS = TEMPLATE.text["Parameters"]
 
@@ -98,9 +97,6 @@ def waiting_seconds(use: Use) -> float:
     is_crowded = (use.events / MONTH_SECONDS) * use.far_share / LANES > sweeper.LANE_STARTS_PER_SECOND
     ahead = horizon + is_crowded * sweeper.LOOK_AHEAD.total_seconds()
     return use.far_share * (ahead - use.interval / 2) + (1 - use.far_share) * horizon / 2
-
-
-# --- The bill
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +214,11 @@ def _parking(use: Use) -> _Units:
     # A query of a lane reads what is due until the end of the look-ahead; its first 4 KB are in the idle lines.
     seen = min(far / MONTH_SECONDS / LANES * (sweeper.LOOK_AHEAD.total_seconds() + use.interval), sweeper.MAX_KEYS)
     yield "Parked: look-ahead", sweeps * LANES * max(0.0, seen * item_bytes / 4096 - 1) / 2, "dynamodb_read"
-    yield "Sweeper: compute", far * START_SECONDS * _gigabytes("Sweeper"), _COMPUTE
+    # A lane with so much to start in each sweep gets an invocation of its own, for which the tick waits.
+    is_delegated = far / sweeps / LANES >= sweeper.MANY_STARTS
+    yield "Sweeper: invocations for a lane", sweeps * LANES * is_delegated, "lambda_request"
+    seconds = far * START_SECONDS + sweeps * sweeper.INVOCATION_SECONDS * is_delegated
+    yield "Sweeper: compute", seconds * _gigabytes("Sweeper"), _COMPUTE
 
 
 def _deliver(use: Use) -> _Units:
@@ -318,7 +318,6 @@ def alternatives(events: float) -> dict[str, float]:
     }
 
 
-# --- Tables
 LEVERS: dict[str, dict[str, Any]] = {
     "`ExecutionLogLevel=ERROR`": {"logs": "ERROR"},
     "`IngestBatchingSeconds=5`": {"batching": 5},
