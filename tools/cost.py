@@ -38,8 +38,7 @@ CHUNK_BYTES = 65536  # SNS and SQS bill a message for each 64 KB
 MONTH_SECONDS = 30 * 24 * 3600
 MINUTES = MONTH_SECONDS / 60
 
-TEMPLATE = Template()
-PARAMETERS = TEMPLATE.text["Parameters"]
+PARAMETERS = Template().text["Parameters"]
 
 
 def _default(parameter: str) -> str:
@@ -82,19 +81,14 @@ class Use:
 LEAN: dict[str, Any] = {"logs": "ERROR", "batching": 5}
 
 
-def horizon_seconds(interval: int) -> int:
-    """How long before its due time an event is started at most, at this sweep interval."""
-    return int(Template(SweepIntervalSeconds=str(interval)).environment("Sweeper")["HORIZON_SECONDS"])
-
-
 def waiting_seconds(use: Use) -> float:
     """How long an event waits in Express on average.
 
     A near event is published at any moment within the horizon. A parked one is started by the first sweep that has it
     within the horizon, or within the look-ahead if its lane is crowded then, as all are beyond 640 events a second.
     """
-    horizon = horizon_seconds(use.interval)
-    is_crowded = (use.events / MONTH_SECONDS) * use.far_share / LANES > sweeper.LANE_STARTS_PER_SECOND
+    horizon = int(Template(SweepIntervalSeconds=str(use.interval)).environment("Sweeper")["HORIZON_SECONDS"])
+    is_crowded = use.events / MONTH_SECONDS * use.far_share / LANES > sweeper.LANE_STARTS_PER_SECOND
     ahead = horizon + is_crowded * sweeper.LOOK_AHEAD.total_seconds()
     return use.far_share * (ahead - use.interval / 2) + (1 - use.far_share) * horizon / 2
 
@@ -233,7 +227,11 @@ def _deliver(use: Use) -> _Units:
         logged = times / 1e9 * {"ALL": at_all, "OFF": 0}.get(use.logs, counted.error_log_bytes)
         yield "Execution logs: ingested", logged, "log_ingested"
         yield "Execution logs: stored", logged * LOG_COMPRESSION, "log_stored"
-    yield "Deliver: waiting and running", use.events * _gb_hours(waiting_seconds(use) + DELIVER_SECONDS), _EXPRESS
+    yield (
+        "Deliver: waiting and running",
+        use.events * (waiting_seconds(use) + DELIVER_SECONDS) * EXPRESS_GB / 3600,
+        _EXPRESS,
+    )
     yield "Hold: compute", held * HOLD_SECONDS * _gigabytes("Hold"), _COMPUTE
 
 
@@ -241,7 +239,7 @@ def _when_idle(use: Use) -> _Units:
     sweeps = MINUTES * (counts.MINUTE_WAIT_SECONDS // use.interval + 1)
     yield "Clock: invocations", MINUTES, "scheduler_invocation"
     yield "Sweep: executions", MINUTES, "express_request"
-    yield "Sweep: waiting", MINUTES * _gb_hours(counts.MINUTE_WAIT_SECONDS), _EXPRESS
+    yield "Sweep: waiting", MINUTES * counts.MINUTE_WAIT_SECONDS * EXPRESS_GB / 3600, _EXPRESS
     yield "Sweep: record of the latest", MINUTES * counts.MINUTE_CALLS["putItem"], "dynamodb_write"
     yield "Sweep: look-up of the latest", MINUTES * counts.MINUTE_CALLS["getItem"], "dynamodb_read"
     yield "Sweeper: invocations", sweeps, "lambda_request"
@@ -268,10 +266,6 @@ def _when_idle(use: Use) -> _Units:
 
 
 _EXPRESS, _COMPUTE = "express_gb_hour", f"lambda_gb_second_{_default('Architecture')}"
-
-
-def _gb_hours(seconds: float) -> float:
-    return seconds * EXPRESS_GB / 3600
 
 
 @cache
@@ -399,7 +393,7 @@ def _options(command: Any) -> Any:
 @click.option("--tables", is_flag=True, help="The tables of docs/cost.md instead.")
 @_options
 def main(tables: bool, **use: Any) -> None:
-    """What a month costs, line by line, in USD, us-east-1. Shares are from 0 to 1."""
+    """What a month costs, in USD, us-east-1. Shares are from 0 to 1."""
     made = [month_table, interval_table, lever_table] if tables else [lambda: bill_table(Use(**use))]
     click.echo("\n\n".join(table() for table in made))
 

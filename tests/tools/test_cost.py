@@ -76,6 +76,18 @@ def test_a_message_calls_what_the_bill_multiplies(kind, ingest, cloud):
     assert item_bytes == pytest.approx(INGESTED[kind].item_bytes, rel=0.03)
 
 
+def test_the_metrics_of_messages_and_sweeps_are_those_that_are_billed(cloud, capsys):
+    names = {"SweepStarts"}
+    for kind in INGESTED:
+        records = [record(message_of(kind), datetime.now(UTC))]
+        ingest_function.handler({"Records": records}, LambdaContext())
+        for line in capsys.readouterr().out.splitlines():
+            names |= {
+                metric["Name"] for part in json.loads(line)["_aws"]["CloudWatchMetrics"] for metric in part["Metrics"]
+            }
+    assert names == counts.METRICS
+
+
 def test_each_byte_of_payload_adds_to_an_item_what_the_bill_says(ingest, cloud):
     ingest(message_of("far"), message_of("far", LONGER))
     short, long = sorted(len(item["input"]) for item in cloud.parked())
