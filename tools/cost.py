@@ -1,7 +1,4 @@
-"""What a month costs: counted calls times the prices that AWS publishes. Arithmetic, not a bill. `--help` says how.
-
-What one event of each kind makes the shipped code call and log stands in tools/counts.py.
-"""
+"""What a month costs: tools/counts.py times the prices that AWS publishes. Arithmetic, not a bill."""
 
 import dataclasses
 import json
