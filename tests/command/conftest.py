@@ -19,6 +19,7 @@ from punctual_core.parking import Parking
 from punctual_core.register import Register
 
 from punctual.cli import main
+from tests.aws_limits import violations
 from tools.cloudformation import REGION, Template
 
 NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
@@ -92,9 +93,10 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
         arn = sqs.get_queue_attributes(QueueUrl=behind, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
         fake = FakeStack(sns, sqs, topic, undelivered, behind, {"InputTopicArn": topic, "UndeliveredUrl": undelivered})
-        call = BaseClient._make_api_call
+        call, refused = BaseClient._make_api_call, []
 
         def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
+            refused.extend(violations(client.meta.service_model.operation_model(operation), parameters))
             if operation in fake.errors:
                 raise fake.errors[operation]
             if operation == "DescribeStacks":
@@ -116,6 +118,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
 
         monkeypatch.setattr(BaseClient, "_make_api_call", answer)
         yield fake
+        assert not refused, "AWS would refuse it"
 
 
 # --- Parked events, the register, and executions ----------------------------------------------------------------------

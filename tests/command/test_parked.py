@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.cli.conftest import NOW
+from tests.command.conftest import NOW
 
 HOUR = timedelta(hours=1)
 

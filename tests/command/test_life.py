@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.client import BaseClient
 
-from tests.cli.conftest import NOW
+from tests.command.conftest import NOW
 
 REVISION = "00000000-0000-0000-0000-000000000000"
 

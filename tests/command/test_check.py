@@ -18,7 +18,7 @@ from botocore.client import BaseClient
 from punctual_core.event import Cancel, Event, Refused, Rules, parse
 
 from punctual import check, scenarios
-from tests.cli.policy import action, actions_for
+from tests.command.policy import action, actions_for
 from tools.cloudformation import REGION, Template
 
 # The scenarios run at five times their speed; faster, a busy machine cancels some of them too late.

@@ -6,7 +6,7 @@ import pytest
 from botocore.client import BaseClient
 
 from punctual.cli import punctual as group
-from tests.cli.policy import OF_NO_USE_ON_AWS, POLICY, action, actions_for, statements
+from tests.command.policy import OF_NO_USE_ON_AWS, POLICY, action, actions_for, statements
 from tools.cloudformation import ROOT
 
 ORDER = ("--target", "orders", "--in", "1h", "--payload", "x", "--user", "me")
