@@ -1,11 +1,12 @@
 """The command `punctual`, run in this process against moto; moto's missing CloudFormation is replaced here."""
 
+import dataclasses
 import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -13,16 +14,19 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from moto import mock_aws
-from punctual_core.event import Event, Rules, parse
+from punctual_core.failures import Failures
+from punctual_core.ingest import Ingest
+from punctual_core.ingest import ingest as shipped
 from punctual_core.lanes import sort_key
 from punctual_core.parking import Parking
 from punctual_core.register import Register
 
 from punctual.cli import main
 from tests.aws_limits import violations
-from tools.cloudformation import REGION, Template
+from tools.cloudformation import ACCOUNT, REGION, Template
 
 NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
+TARGET = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders"
 
 
 @dataclass(frozen=True)
@@ -127,27 +131,63 @@ TEMPLATE = Template()
 TABLES = {"ParkedTableName": "Parked", "RegisterTableName": "Register"}
 
 
+class Starts:
+    """What Ingest starts executions with: nothing here."""
+
+    def start(self, name: str, input: str) -> None:
+        pass
+
+
 @dataclass
 class Tables:
-    """The stack's tables, written by the shipped Ingest's own classes."""
+    """The stack's tables, written by the shipped Ingest."""
 
     dynamodb: Any
-    parking: Parking
-    register: Register
+    ingest: Ingest
 
-    def park(self, due: datetime, id: str | None = None, number: int = 0, **fields: Any) -> Event:
-        """Park an event as Ingest does, published at NOW."""
-        topic = "arn:aws:sns:eu-central-1:123456789012:orders"
-        message = {"date": due.isoformat(), "target": topic, "user": "team", "payload": f"order-{number}", **fields}
-        if id:
-            message["id"] = id
-        revision = str(uuid.UUID(int=number))
-        event = parse(json.dumps(message), revision, NOW, Rules(f"{topic}-in", ("*",)))
-        if id:
-            order = f"{NOW.timestamp():018.6f} {NOW.timestamp():018.6f} {revision}"
-            self.register.claim(id, revision, order, NOW, due, sort_key(due, revision))
-        self.parking.park(event)
-        return event
+    def publish(self, message: dict[str, Any], number: int = 0, at: datetime = NOW) -> str:
+        """Have Ingest take a message that was published then, with the MessageId of that number, and return that."""
+        id = str(uuid.UUID(int=number << 96 | number))  # Numbers differ in the first eight digits.
+        sent_at = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        body = {"Message": json.dumps(message), "MessageId": id, "Timestamp": sent_at}
+        attributes = {"SentTimestamp": str(int(at.timestamp() * 1000)), "ApproximateReceiveCount": "1"}
+        record = {"body": json.dumps(body), "messageId": id, "receiptHandle": "r", "attributes": attributes}
+        self.ingest.take(record, at)
+        claimed = {"S": "cancel" if "cancel" in message else "event"}
+        name = message.get("id", message.get("cancel"))
+        if name and (item := self.item("Register", id={"S": name})) and item["revision"]["S"] == id:
+            self.dynamodb.put_item(TableName="Register", Item=item | {"claimed_by": claimed})
+        return id
+
+    def park(self, due: datetime, id: str | None = None, number: int = 0, at: datetime = NOW, **fields: Any) -> str:
+        """Publish an event that is due so late that it is parked. Returns its id."""
+        message = {"date": due.isoformat(), "target": TARGET, "user": "team", "payload": f"order-{number}", **fields}
+        message_id = self.publish(message | ({"id": id} if id else {}), number, at)
+        return id or message_id
+
+    def cancel(self, id: str, number: int = 99, at: datetime = NOW) -> str:
+        """Publish a cancel. Returns its MessageId."""
+        return self.publish({"cancel": id}, number, at)
+
+    def item(self, table: str, **key: Any) -> dict[str, Any] | None:
+        """An item of a table, in DynamoDB's JSON."""
+        return self.dynamodb.get_item(TableName=table, Key=key).get("Item")
+
+    def retry(self, id: str, due: datetime, retry: int) -> None:
+        """Park an event again, as Deliver does after a failed delivery."""
+        [item] = [item for item in self.parked() if json.loads(item["input"]["S"])["id"] == id]
+        revision = item["sort_key"]["S"].partition("#")[2]
+        changed = {
+            "sort_key": {"S": sort_key(due, revision)},
+            "execution": {"S": f"{item['execution']['S']}-r{retry}"},
+            "retry": {"N": str(retry)},
+        }
+        self.dynamodb.put_item(TableName="Parked", Item=item | changed)
+        self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+
+    def parked(self) -> list[dict[str, Any]]:
+        """All items of the table Parked."""
+        return self.dynamodb.scan(TableName="Parked")["Items"]
 
 
 @pytest.fixture
@@ -157,46 +197,74 @@ def tables(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Tables:
     for output, table in TABLES.items():
         dynamodb.create_table(**TEMPLATE.table(table))
         stack.outputs[output] = TEMPLATE.table(table)["TableName"]
-    stack.outputs["DeliverArn"] = "arn:aws:states:eu-central-1:123456789012:stateMachine:Deliver"
+    stack.outputs["DeliverArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:Deliver"
     stack.refuse("ListExecutions", "StateMachineTypeNotSupported")
     names = [stack.outputs[output] for output in TABLES]
-    return Tables(dynamodb, Parking(dynamodb, names[0]), Register(dynamodb, names[1]))
+    failures = Failures(lambda service: boto3.client(service, REGION), stack.input_topic, stack.undelivered)
+    rules = dataclasses.replace(shipped.rules, input_topic=stack.input_topic, allowed_topics=("*",))
+    parking, register = Parking(dynamodb, names[0]), Register(dynamodb, names[1])
+    return Tables(dynamodb, Ingest(rules, timedelta(seconds=8), Starts(), parking, register, failures))
 
 
 class Log:
-    """The executions' log, in the form in which Express writes it."""
+    """The executions' log and Ingest's, in the forms in which Express and Powertools write them."""
 
-    GROUP = "/aws/vendedlogs/states/punctual-Deliver"
+    GROUP, INGEST = "/aws/vendedlogs/states/punctual-Deliver", "punctual-IngestLog"
 
     def __init__(self, logs: Any):
         self._logs, self._numbers = logs, itertools.count()
-        logs.create_log_group(logGroupName=self.GROUP)
-        logs.create_log_stream(logGroupName=self.GROUP, logStreamName="deliver")
+        for group in (self.GROUP, self.INGEST):
+            logs.create_log_group(logGroupName=group)
+            logs.create_log_stream(logGroupName=group, logStreamName="stream")
+
+    def _put(self, group: str, at: datetime, entry: dict[str, Any]) -> None:
+        event = {"timestamp": int(at.timestamp() * 1000), "message": json.dumps(entry)}
+        self._logs.put_log_events(logGroupName=group, logStreamName="stream", logEvents=[event])
 
     def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:
         """Write the entries of an execution: when, their type, their details."""
-        arn = f"arn:aws:states:{REGION}:123456789012:express:Deliver:{name}:{uuid.UUID(int=next(self._numbers))}"
-        events = [
-            {
-                "timestamp": int(at.timestamp() * 1000),
-                "message": json.dumps(
-                    {
-                        "id": str(number),
-                        "type": type,
-                        "details": details,
-                        "event_timestamp": str(int(at.timestamp() * 1000)),
-                        "execution_arn": arn,
-                    }
-                ),
-            }
-            for number, (at, type, details) in enumerate(entries, 1)
-        ]
-        for event in events:  # One by one: a request must have them in the order of time.
-            self._logs.put_log_events(logGroupName=self.GROUP, logStreamName="deliver", logEvents=[event])
+        arn = f"arn:aws:states:{REGION}:{ACCOUNT}:express:Deliver:{name}:{uuid.UUID(int=next(self._numbers))}"
+        for at, type, details in entries:
+            ms = str(int(at.timestamp() * 1000))
+            self._put(self.GROUP, at, {"type": type, "details": details, "event_timestamp": ms, "execution_arn": arn})
+
+    def refuse(self, id: str, reason: str) -> None:
+        """Write what Ingest does when it refuses a message."""
+        now = datetime.now(UTC)
+        self._put(self.INGEST, now, {"message": "refused", "id": id, "reason": reason, "timestamp": now.isoformat()})
 
 
 @pytest.fixture
-def log(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Log:
-    """The log of Deliver's executions. moto does not know patterns over JSON, so it returns all of it here."""
-    stack.physical_ids["DeliverLog"] = Log.GROUP
+def log(stack: FakeStack) -> Log:
+    """The logs. moto does not know patterns over JSON, so it returns all of a log here."""
+    stack.physical_ids |= {"DeliverLog": Log.GROUP, "IngestLog": Log.INGEST}
     return Log(boto3.client("logs", REGION))
+
+
+def ago(seconds: float) -> datetime:
+    """Some seconds before now, in milliseconds, as logs have it."""
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def started(id: str, seconds: float, **input: Any) -> tuple:
+    """The entry of an execution's start so many seconds ago."""
+    return ago(seconds), "ExecutionStarted", {"input": json.dumps({"id": id, **input})}
+
+
+def ended(output: dict, seconds: float) -> tuple:
+    """The entry of an execution's success so many seconds ago."""
+    return ago(seconds), "ExecutionSucceeded", {"output": json.dumps(output)}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """Every call of AWS from here on: operation and parameters."""
+    call, made = BaseClient._make_api_call, []
+
+    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
+        made.append((operation, parameters))
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    return made

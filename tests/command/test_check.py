@@ -16,15 +16,17 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 from punctual_core.event import Cancel, Event, Refused, Rules, parse
+from rich.console import Console
 
 from punctual import check, scenarios
+from punctual.stack import Stack
+from tests.command.conftest import NOW
 from tests.command.policy import action, actions_for
 from tools.cloudformation import REGION, Template
 
 # The scenarios run at five times their speed; faster, a busy machine cancels some of them too late.
 SPEED = 5
 PATIENT = ("--max-lateness", "3s")
-SWEEP = "arn:aws:states:eu-central-1:123456789012:stateMachine:Sweep"
 
 
 class Simulated:
@@ -114,14 +116,15 @@ def simulated(stack, monkeypatch):
         SubscriptionArn=subscription["SubscriptionArn"], AttributeName="RawMessageDelivery", AttributeValue="false"
     )
     stack.outputs["FailureTopicArn"] = stack.sns.create_topic(Name="failures")["TopicArn"]
-    stack.outputs["SweepArn"] = SWEEP
-    stack.starts = []
+    stack.clock, stack.physical_ids["Clock"], stack.outputs["ParkedTableName"] = "ENABLED", "Clock-1", "Parked"
+    stack.swept_at = datetime.now(UTC)
     call = BaseClient._make_api_call
 
     def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
-        if operation == "StartExecution" and operation not in stack.errors:
-            stack.starts.append(parameters)
-            return {}
+        if operation == "GetSchedule" and operation not in stack.errors:
+            return {"State": stack.clock}
+        if operation == "GetItem":
+            return {"Item": {"started_ms": {"N": str(stack.swept_at.timestamp() * 1000)}}} if stack.swept_at else {}
         if operation == "ReceiveMessage":
             time.sleep(0.02)
         return call(client, operation, parameters)
@@ -153,14 +156,13 @@ def wrong(result: Any) -> list[str]:
 
 
 def test_a_stack_that_works_passes(punctual, simulated, existing, stack):
-    """A sweep was started first. Progress is told on stderr, one line per change where it is no terminal."""
+    """The names that it uses are told first. Progress is told on stderr, a line per change where it is no terminal."""
     result = punctual("check", *PATIENT)
     assert (result.code, wrong(result)) == (0, []), result
     assert "All 16 ended as they should: none early" in result.output
     assert "Creating topics and queues ..." in result.error
     assert " s  due later: parked first  waiting" in result.error and "waiting" not in result.output
-    [start] = stack.starts
-    assert start["stateMachineArn"] == SWEEP and start["name"].startswith("punctual-check-")
+    assert result.error.startswith("The names of the check's topics, queues, and ids begin with punctual-check-")
 
 
 def test_each_kind_is_sent_and_its_end_and_lateness_are_told(punctual, simulated, existing):
@@ -270,6 +272,39 @@ def test_a_stack_that_does_not_answer_is_said_so(punctual, simulated, existing, 
     assert "The stack has not answered within 0.5 s" in result.error.splitlines()[-1]
 
 
+def test_a_stack_whose_clock_is_disabled_fails_before_anything_is_created(punctual, simulated, existing, stack, calls):
+    """The check starts no sweep of its own, which would hide it."""
+    stack.clock = "DISABLED"
+    result = punctual("check")
+    assert (result.code, result.output) == (1, "")
+    assert "The stack's schedule Clock (Clock-1) is disabled, so parked events are not delivered" in result.error
+    assert "CreateTopic" not in [operation for operation, _ in calls]
+
+
+@pytest.mark.parametrize(("swept_at", "last"), [(None, "none ever did"), (NOW - timedelta(days=400), "the last one")])
+def test_a_stack_that_is_not_swept_is_said_so(punctual, simulated, existing, stack, monkeypatch, swept_at, last):
+    """Its Clock is enabled, and nothing starts."""
+    monkeypatch.setattr(check, "SWEEP_WAIT_SECONDS", 0)
+    stack.swept_at = swept_at
+    result = punctual("check")
+    assert result.code == 1 and f"No sweep has started within 0 s, {last}" in result.error
+
+
+def test_a_batching_window_makes_the_check_patient(stack, monkeypatch):
+    """Lambda may then collect messages for 20 s, whatever the window."""
+    asked = []
+    monkeypatch.setattr(check, "scenarios", lambda *seconds: asked.append(seconds) or [])
+    monkeypatch.setattr(
+        check, "Run", lambda *_, batching, **__: asked.append(batching) or (_ for _ in ()).throw(KeyError)
+    )
+    for window in ("0", "1"):
+        stack.parameters["IngestBatchingSeconds"] = window
+        stack.outputs |= {"FailureTopicArn": stack.input_topic}
+        with pytest.raises(KeyError):
+            check._run(Stack("punctual"), "name", timedelta(seconds=1), Console(quiet=True))
+    assert asked == [(8, 0), timedelta(), (8, 20), timedelta(seconds=20)]
+
+
 @pytest.mark.slow
 def test_topics_that_the_stack_may_not_publish_to_are_not_created(punctual, simulated, existing, stack):
     """The sentence says what to allow; another prefix may be allowed already."""
@@ -290,7 +325,7 @@ def test_a_prefix_that_no_topic_can_have_is_refused(punctual, simulated, existin
     assert result.code == 2 and "must be 1 to 40 characters" in result.error
 
 
-@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "StartExecution", "Publish"])
+@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "GetSchedule", "Publish"])
 def test_nothing_is_left_after_an_error(punctual, simulated, existing, stack, operation):
     """Whatever was created before it is removed; the sentence is that of AWS."""
     stack.refuse(operation, "AccessDenied", "not yours")
@@ -302,15 +337,14 @@ def test_nothing_is_left_after_an_error(punctual, simulated, existing, stack, op
 @pytest.mark.parametrize(
     ("operation", "number", "code"),
     [  # DeleteQueue is the first that is removed, after a whole check.
-        *(
-            (operation, signal.SIGINT, 130)
-            for operation in ("CreateTopic", "CreateQueue", "StartExecution", "DeleteQueue")
-        ),
-        ("StartExecution", signal.SIGTERM, 143),
+        *((operation, signal.SIGINT, 130) for operation in ("CreateTopic", "CreateQueue", "GetItem", "DeleteQueue")),
+        ("CreateTopic", signal.SIGTERM, 143),
+        ("CreateTopic", signal.SIGHUP, 129),
     ],
 )
 def test_nothing_is_left_after_an_interruption(punctual, simulated, existing, monkeypatch, operation, number, code):
-    """By Ctrl-C, or by SIGTERM, which is how a CI job is canceled; also while topics are being created or removed."""
+    """By Ctrl-C, by SIGTERM, which is how a CI job is canceled, or by SIGHUP, when a terminal is closed; also while
+    topics are being created or removed."""
     call, interrupted = BaseClient._make_api_call, []
 
     def answer(client: BaseClient, called: str, parameters: dict) -> dict:
