@@ -28,7 +28,7 @@ LEAD_SECONDS = 3
 WAKE_SECONDS = 120
 # At low traffic Lambda collects messages for up to so long, whatever the batching window is, if there is one
 # (docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html).
-MAX_BATCHING_SECONDS = 20
+MAX_BATCHING = timedelta(seconds=20)
 # The Clock starts a sweep each minute, in a new stack within the first. By then the latest one started so long ago.
 SWEEP_AGE, SWEEP_WAIT_SECONDS, SWEEP_LOOK_SECONDS = timedelta(minutes=2), 90, 2
 # A run adds at most 20 characters to it, and an event's id has at most 64.
@@ -169,19 +169,19 @@ def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> N
 def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) -> Run:
     """Run the scenarios. `name` begins the names of whatever is created for that."""
     horizon = LEAD_SECONDS + int(stack.parameter("SweepIntervalSeconds", "5"))
-    batching = MAX_BATCHING_SECONDS if stack.parameter("IngestBatchingSeconds", "0") != "0" else 0
+    batching = batching_of(stack)
     with _consumer(stack, name) as consumer:
         with _step("Creating topics and queues", progress):
             with uninterrupted():
                 run = Run(
                     stack.client("sns"),
                     consumer,
-                    scenarios(horizon, batching),
+                    scenarios(horizon, batching.total_seconds()),
                     input_topic=stack.output("InputTopicArn"),
                     failure_topic=stack.output("FailureTopicArn"),
                     prefix=f"{name}-",
                     max_lateness=max_lateness,
-                    batching=timedelta(seconds=batching),
+                    batching=batching,
                 )
             try:
                 connection = consumer.connect()
@@ -204,6 +204,11 @@ def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) ->
             with uninterrupted():
                 _cancel_missing(run)
     return run
+
+
+def batching_of(stack: Stack) -> timedelta:
+    """How long Lambda may collect messages before it invokes Ingest."""
+    return MAX_BATCHING if stack.parameter("IngestBatchingSeconds", "0") != "0" else timedelta()
 
 
 def _check_clock(stack: Stack) -> None:

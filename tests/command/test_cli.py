@@ -114,31 +114,6 @@ def test_a_stack_that_is_something_else(stack, punctual):
     )
 
 
-@pytest.mark.parametrize(
-    ("operation", "code"),
-    [
-        ("DescribeStacks", "AccessDenied"),
-        ("ReceiveMessage", "AccessDeniedException"),
-        ("ReceiveMessage", "AccessDenied"),
-    ],
-)
-def test_a_missing_permission(stack, punctual, operation, code):
-    message = f"User: arn:aws:iam::123456789012:user/me is not authorized to perform: {operation}"
-    stack.refuse(operation, code, message)
-    result = punctual("resend")
-    assert (result.code, result.output) == (1, "")
-    assert result.error == f"punctual: permission denied: {message}\n"
-
-
-def test_any_other_error_of_aws(stack, punctual):
-    stack.refuse("DescribeStacks", "ExpiredToken", "The security token included in the request is expired")
-    result = punctual("resend")
-    assert result.code == 1
-    assert result.error == (
-        "punctual: DescribeStacks failed: ExpiredToken: The security token included in the request is expired\n"
-    )
-
-
 def test_aws_out_of_reach(stack, punctual):
     stack.errors["DescribeStacks"] = EndpointConnectionError(endpoint_url="https://aws.invalid/")
     result = punctual("resend")
@@ -200,6 +175,8 @@ def test_an_unknown_profile(punctual, no_aws, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "message", "operation", "sentence"),
     [
+        ("AccessDenied", "no", "DescribeStacks", "permission denied: no"),
+        ("AccessDeniedException", "no", "ReceiveMessage", "permission denied: no"),
         ("AuthorizationError", "no.", "Publish", "permission denied: no"),
         ("UnauthorizedOperation", "", "Publish", "permission denied: Publish"),
         ("ValidationError", "bad", "Publish", "Publish failed: ValidationError: bad"),
