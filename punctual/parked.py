@@ -13,8 +13,8 @@ from datetime import datetime
 from itertools import batched
 from typing import Any, Literal, Self
 
+from punctual_core.json_text import as_json
 from punctual_core.lanes import due_of, lane_of, lanes, sortable
-from punctual_core.limits import as_json
 
 from .stack import Stack
 

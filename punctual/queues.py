@@ -1,6 +1,5 @@
 """Commands for the queues that keep what failed: `resend` and `redrive`."""
 
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
+from punctual_core.json_text import as_json, from_json
 from punctual_core.limits import ID
 
 from .interruption import uninterrupted
@@ -166,7 +166,7 @@ def _as_published(report: dict[str, Any]) -> str:
         event = {**event, "id": event.get("id", report["id"])}
         if "delay" in event:  # It is over; counted anew it would delay the event again.
             event["delay"] = 0
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return as_json(event)
 
 
 def _ids_in(envelope: Any, message: dict[str, Any]) -> tuple[str, str | None]:
@@ -180,7 +180,7 @@ def _ids_in(envelope: Any, message: dict[str, Any]) -> tuple[str, str | None]:
 
 def _json(text: Any) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text)[0]  # So that numbers keep their digits.
     except (ValueError, TypeError, RecursionError):
         return None
 

@@ -77,6 +77,8 @@ class Stack:
             input_topic=self.output("InputTopicArn"),
             allowed_topics=tuple(topics.split(",")) if topics else (self.topic_arn("*"),),
             user_required=self.parameter("EnforceUser", "true") == "true",
+            failure_topic=self._outputs.get("FailureTopicArn"),
+            alarm_topic=self._outputs.get("AlarmTopicArn"),
         )
 
     # These wait for the first use: `--help` and wrong usage need neither credentials nor a Region.

@@ -153,10 +153,6 @@ class Tables:
         attributes = {"SentTimestamp": str(int(at.timestamp() * 1000)), "ApproximateReceiveCount": "1"}
         record = {"body": json.dumps(body), "messageId": id, "receiptHandle": "r", "attributes": attributes}
         self.ingest.take(record, at)
-        claimed = {"S": "cancel" if "cancel" in message else "event"}
-        name = message.get("id", message.get("cancel"))
-        if name and (item := self.item("Register", id={"S": name})) and item["revision"]["S"] == id:
-            self.dynamodb.put_item(TableName="Register", Item=item | {"claimed_by": claimed})
         return id
 
     def park(self, due: datetime, id: str | None = None, number: int = 0, at: datetime = NOW, **fields: Any) -> str:
@@ -168,10 +164,6 @@ class Tables:
     def cancel(self, id: str, number: int = 99, at: datetime = NOW) -> str:
         """Publish a cancel. Returns its MessageId."""
         return self.publish({"cancel": id}, number, at)
-
-    def item(self, table: str, **key: Any) -> dict[str, Any] | None:
-        """An item of a table, in DynamoDB's JSON."""
-        return self.dynamodb.get_item(TableName=table, Key=key).get("Item")
 
     def retry(self, id: str, due: datetime, retry: int) -> None:
         """Park an event again, as Deliver does after a failed delivery."""

@@ -47,7 +47,7 @@ def test_an_event_is_published_again_under_its_id_and_then_deleted(stack, punctu
 @pytest.mark.parametrize(
     ("event", "published"),
     [
-        ({"id": "own", "payload": "x"}, '{"id":"own","payload":"x"}'),
+        ({"id": "own", "payload": "ä"}, '{"id":"own","payload":"ä"}'),
         ({"payload": "x", "delay": 60}, '{"payload":"x","delay":0,"id":"order-4711"}'),
         ({"cancel": "a"}, '{"cancel":"a"}'),
         (["x"], '["x"]'),
