@@ -18,13 +18,14 @@ from botocore.client import BaseClient
 from punctual_core.event import Cancel, Event, Refused, Rules, parse
 
 from punctual import check, scenarios
-from tests.cli.policy import action, actions_for
+from punctual.stack import Stack
+from tests.command.conftest import NOW
+from tests.command.policy import action, actions_for
 from tools.cloudformation import REGION, Template
 
 # The scenarios run at five times their speed; faster, a busy machine cancels some of them too late.
 SPEED = 5
 PATIENT = ("--max-lateness", "3s")
-SWEEP = "arn:aws:states:eu-central-1:123456789012:stateMachine:Sweep"
 
 
 class Simulated:
@@ -114,14 +115,15 @@ def simulated(stack, monkeypatch):
         SubscriptionArn=subscription["SubscriptionArn"], AttributeName="RawMessageDelivery", AttributeValue="false"
     )
     stack.outputs["FailureTopicArn"] = stack.sns.create_topic(Name="failures")["TopicArn"]
-    stack.outputs["SweepArn"] = SWEEP
-    stack.starts = []
+    stack.clock, stack.physical_ids["Clock"], stack.outputs["ParkedTableName"] = "ENABLED", "Clock-1", "Parked"
+    stack.swept_at = datetime.now(UTC)
     call = BaseClient._make_api_call
 
     def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
-        if operation == "StartExecution" and operation not in stack.errors:
-            stack.starts.append(parameters)
-            return {}
+        if operation == "GetSchedule" and operation not in stack.errors:
+            return {"State": stack.clock}
+        if operation == "GetItem":
+            return {"Item": {"started_ms": {"N": str(stack.swept_at.timestamp() * 1000)}}} if stack.swept_at else {}
         if operation == "ReceiveMessage":
             time.sleep(0.02)
         return call(client, operation, parameters)
@@ -153,45 +155,36 @@ def wrong(result: Any) -> list[str]:
 
 
 def test_a_stack_that_works_passes(punctual, simulated, existing, stack):
-    """A sweep was started first. Progress is told on stderr, one line per change where it is no terminal."""
+    """The names that it uses are told first; progress is told on stderr, a line per change where it is no terminal. A
+    second delivery to a standard topic is within the promise: it is shown."""
+    simulated.copies = {"on a whole second": 2}
     result = punctual("check", *PATIENT)
     assert (result.code, wrong(result)) == (0, []), result
-    assert "All 16 ended as they should: none early" in result.output
+    assert "All 16 ended as they should: none early" in result.output and "delivered, 2 times" in result.output
     assert "Creating topics and queues ..." in result.error
     assert " s  due later: parked first  waiting" in result.error and "waiting" not in result.output
-    [start] = stack.starts
-    assert start["stateMachineArn"] == SWEEP and start["name"].startswith("punctual-check-")
+    assert result.error.startswith("The names of the check's topics, queues, and ids begin with punctual-check-")
 
 
-def test_each_kind_is_sent_and_its_end_and_lateness_are_told(punctual, simulated, existing):
-    """As JSON."""
+def test_as_json_and_with_what_the_policy_for_operators_allows(punctual, simulated, existing, monkeypatch):
+    """Each event's end and lateness are told. This test's own stack acts in other threads, which are not counted."""
+    call, main, asked = BaseClient._make_api_call, threading.get_ident(), set()
+
+    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
+        if threading.get_ident() == main or "punctual-check-" in parameters.get("QueueUrl", ""):
+            asked.add(action(client, operation))
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
     result = punctual("--json", "check", *PATIENT)
     answer = json.loads(result.output)
-    assert (result.code, answer["passed"]) == (0, True), result.output
-    events = {event["name"]: event for event in answer["events"]}
-    assert {name: event["outcome"] for name, event in events.items()} == {
-        "on a whole second": "delivered",
-        "at .25 of a second": "delivered",
-        "at .75 of a second": "delivered",
-        "due later: parked first": "delivered",
-        "later, with a fraction": "delivered",
-        "due an hour ago": "delivered",
-        "after a delay": "delivered",
-        "local time of a zone": "delivered",
-        "with an id": "delivered",
-        "to a FIFO topic": "delivered",
-        "to a missing topic": "reported",
-        "no date": "refused",
-        "canceled in execution": "canceled",
-        "canceled while parked": "canceled",
-        "replaced": "replaced",
-        "its replacement": "delivered",
-    }
-    for event in events.values():
-        assert event["problems"] == []
+    assert (result.code, answer["passed"], len(answer["events"])) == (0, True, 16), result.output
+    for event in answer["events"]:
+        assert (event["problems"], event["outcome"]) == ([], event["expected"])
         is_delivered = event["outcome"] == "delivered"
         assert isinstance(event["late_ms_by_sns"], int) is isinstance(event["late_ms_by_sqs"], int) is is_delivered
         assert (event["error"] is None) is (event["outcome"] not in ("reported", "refused"))
+    assert asked == actions_for("check")
 
 
 FAULTS = {
@@ -238,29 +231,6 @@ def with_date(arguments: dict, date: str) -> dict:
     return {**arguments, "MessageAttributes": arguments["MessageAttributes"] | attribute}
 
 
-@pytest.mark.slow
-def test_the_policy_for_operators_allows_what_check_asks_of_aws_and_no_more(punctual, simulated, existing, monkeypatch):
-    """But for what this test's own stack does, which goes on in other threads."""
-    call, main, asked = BaseClient._make_api_call, threading.get_ident(), set()
-
-    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
-        if threading.get_ident() == main or "punctual-check-" in parameters.get("QueueUrl", ""):
-            asked.add(action(client, operation))
-        return call(client, operation, parameters)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", note)
-    assert punctual("check", *PATIENT).code == 0
-    assert asked == actions_for("check")
-
-
-@pytest.mark.slow
-def test_a_second_delivery_to_a_standard_topic_is_within_the_promise(punctual, simulated, existing):
-    """Delivery is at least once: it is shown, and the check passes."""
-    simulated.copies = {"on a whole second": 2}
-    result = punctual("check", *PATIENT)
-    assert result.code == 0 and "delivered, 2 times" in result.output
-
-
 def test_a_stack_that_does_not_answer_is_said_so(punctual, simulated, existing, monkeypatch):
     """Ingest is down: no use in sending it more."""
     monkeypatch.setattr(check, "WAKE_SECONDS", 0.5)
@@ -268,6 +238,32 @@ def test_a_stack_that_does_not_answer_is_said_so(punctual, simulated, existing, 
     result = punctual("check")
     assert (result.code, result.output) == (1, "")
     assert "The stack has not answered within 0.5 s" in result.error.splitlines()[-1]
+
+
+def test_a_stack_whose_clock_is_disabled_fails_before_anything_is_created(punctual, simulated, existing, stack, calls):
+    """The check starts no sweep of its own, which would hide it."""
+    stack.clock = "DISABLED"
+    result = punctual("check")
+    assert (result.code, result.output) == (1, "")
+    assert "The stack's schedule Clock (Clock-1) is disabled, so parked events are not delivered" in result.error
+    assert "CreateTopic" not in [operation for operation, _ in calls]
+
+
+@pytest.mark.parametrize(("swept_at", "last"), [(None, "none ever did"), (NOW - timedelta(days=400), "the last one")])
+def test_a_stack_that_is_not_swept_is_said_so(punctual, simulated, existing, stack, monkeypatch, swept_at, last):
+    """Its Clock is enabled, and nothing starts."""
+    monkeypatch.setattr(check, "SWEEP_WAIT_SECONDS", 0)
+    stack.swept_at = swept_at
+    result = punctual("check")
+    assert result.code == 1 and f"No sweep has started within 0 s, {last}" in result.error
+
+
+@pytest.mark.parametrize(("window", "seconds"), [("0", 0), ("1", 20)])
+def test_a_batching_window_makes_the_check_patient(stack, window, seconds):
+    """Lambda may then collect messages for 20 s, whatever the window."""
+    stack.parameters["IngestBatchingSeconds"] = window
+    assert check.batching_of(Stack("punctual")) == timedelta(seconds=seconds)
+    assert scenarios.scenarios(8, seconds)[0].due == 5 + seconds
 
 
 @pytest.mark.slow
@@ -290,7 +286,7 @@ def test_a_prefix_that_no_topic_can_have_is_refused(punctual, simulated, existin
     assert result.code == 2 and "must be 1 to 40 characters" in result.error
 
 
-@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "StartExecution", "Publish"])
+@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "GetSchedule", "Publish"])
 def test_nothing_is_left_after_an_error(punctual, simulated, existing, stack, operation):
     """Whatever was created before it is removed; the sentence is that of AWS."""
     stack.refuse(operation, "AccessDenied", "not yours")
@@ -302,15 +298,14 @@ def test_nothing_is_left_after_an_error(punctual, simulated, existing, stack, op
 @pytest.mark.parametrize(
     ("operation", "number", "code"),
     [  # DeleteQueue is the first that is removed, after a whole check.
-        *(
-            (operation, signal.SIGINT, 130)
-            for operation in ("CreateTopic", "CreateQueue", "StartExecution", "DeleteQueue")
-        ),
-        ("StartExecution", signal.SIGTERM, 143),
+        *((operation, signal.SIGINT, 130) for operation in ("CreateTopic", "CreateQueue", "GetItem", "DeleteQueue")),
+        ("CreateTopic", signal.SIGTERM, 143),
+        ("CreateTopic", signal.SIGHUP, 129),
     ],
 )
 def test_nothing_is_left_after_an_interruption(punctual, simulated, existing, monkeypatch, operation, number, code):
-    """By Ctrl-C, or by SIGTERM, which is how a CI job is canceled; also while topics are being created or removed."""
+    """By Ctrl-C, by SIGTERM, which is how a CI job is canceled, or by SIGHUP, when a terminal is closed; also while
+    topics are being created or removed."""
     call, interrupted = BaseClient._make_api_call, []
 
     def answer(client: BaseClient, called: str, parameters: dict) -> dict:

@@ -21,7 +21,7 @@ class Clients:
 def consumer(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws(), Consumer(Clients(), pollers=1, name="queue") as consumer:
+    with mock_aws(), Consumer(Clients(), pollers=1, name="queue", topic_prefix="ord") as consumer:
         yield consumer
 
 
@@ -31,7 +31,7 @@ def attributes(queue: str) -> dict[str, str]:
     return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
 
 
-def test_the_queue_is_open_to_topics_of_its_account_alone(consumer):
+def test_the_queue_is_open_to_its_own_topics_alone(consumer):
     """SNS delivers nothing to a queue whose policy does not let it, and a stranger's topic must not fill it."""
     consumer.topic("orders")
     [statement] = json.loads(attributes("queue")["Policy"])["Statement"]
@@ -40,7 +40,7 @@ def test_the_queue_is_open_to_topics_of_its_account_alone(consumer):
         "Principal": {"Service": "sns.amazonaws.com"},
         "Action": "sqs:SendMessage",
         "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue",
-        "Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT}},
+        "Condition": {"ArnLike": {"aws:SourceArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:ord*"}},
     }
 
 
