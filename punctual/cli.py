@@ -21,9 +21,9 @@ from botocore.exceptions import (
 
 from . import __version__
 from .check import check_command
+from .client import InvalidEvent
 from .life import show_command
 from .parked import count_command, list_command
-from .publisher import InvalidEvent
 from .publishing import cancel_command, schedule_command
 from .queues import redrive_command, resend_command
 from .stack import NotConfigured, NotPunctual, Stack

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
+from .client import Scheduler, is_local_time
 from .life import Found, locate
 from .moments import shown, to_duration
 from .output import Output
-from .publisher import Scheduler
 from .stack import Stack
 
 
@@ -69,6 +69,8 @@ def schedule_command(
         text = payload if payload is not None else payload_file.read()
     except UnicodeDecodeError:
         raise click.UsageError(f"{payload_file.name} is not UTF-8 text") from None
+    if at and timezone is None and is_local_time(at):
+        timezone = "UTC"
     event_id = _scheduler(stack).schedule(
         target=stack.topic_arn(target),
         payload=text,

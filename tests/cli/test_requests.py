@@ -8,7 +8,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from punctual import cli, life, publisher, queues
+from punctual import cli, life, queues
 from punctual.moments import shown, to_duration
 from punctual.parked import MAX_BARS, Parked, _bar_chart
 from punctual.stack import Stack
@@ -408,24 +408,3 @@ def test_a_stack_is_described_once(stack, calls):
         found.output("InputTopicArn")
         found.rules()
     assert len(asked(calls, "DescribeStacks")) == 1
-
-
-def test_a_publisher_uses_the_region_of_the_topic(monkeypatch):
-    """Wherever the process runs."""
-    made = []
-    monkeypatch.setattr(publisher.boto3, "client", lambda *arguments, **options: made.append((arguments, options)))
-    publisher.Scheduler("arn:aws:sns:eu-west-1:123456789012:input")
-    assert made == [(("sns",), {"region_name": "eu-west-1"})]
-
-
-def test_a_publisher_counts_the_message_id_that_it_does_not_know(stack):
-    """36 characters of it are in the input three times for an unnamed event: a payload that fits here fits there."""
-    scheduler = publisher.Scheduler(stack.input_topic, user="team", sns=stack.sns)
-    target = stack.input_topic.replace(":input", ":orders")
-    with pytest.raises(publisher.InvalidEvent) as refused:
-        scheduler.schedule(target=target, payload="x" * 262_000, at="2026-12-24")
-    [envelope] = [int(word) for word in str(refused.value).split() if word.isdigit() and int(word) > 262_000]
-    size = 262_144 - 4096 - (envelope - 262_000)
-    with pytest.raises(publisher.InvalidEvent, match="too large"):
-        scheduler.schedule(target=target, payload="x" * (size + 1), at="2026-12-24")
-    assert len(scheduler.schedule(target=target, payload="x" * size, at="2026-12-24")) == 36
