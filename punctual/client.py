@@ -129,10 +129,10 @@ class Scheduler:
         message_id: str = self._sns.publish(TopicArn=self.topic_arn, Message=text)["MessageId"]
         return message_id
 
-    def _check(self, text: str) -> Event | Cancel:
+    # The MessageId is not known yet; one of its length stands for it, because it counts toward the size.
+    def _check(self, text: str, message_id: str = "0" * 36) -> Event | Cancel:
         try:
-            # The MessageId is not known yet; one of its length stands for it, because it counts toward the size.
-            return parse(text, "0" * 36, self._now(), self._rules)
+            return parse(text, message_id, self._now(), self._rules)
         except Refused as refused:
             raise InvalidEvent(refused.error) from None
 
