@@ -59,9 +59,9 @@ class Parking:
             },
         )
 
-    def remove(self, id: str, sort_key: str) -> None:
+    def remove(self, lane: str, sort_key: str) -> None:
         """Delete an event from its lane, if it is still there."""
-        self._client.delete_item(TableName=self._table, Key=_key(lane_of(id), sort_key))
+        self._client.delete_item(TableName=self._table, Key=_key(lane, sort_key))
 
     def first_keys(self, lane: str, before: datetime, limit: int) -> list[str]:
         """The sort keys of the lane's first events due before that time, at most `limit`. Eventually consistent, which

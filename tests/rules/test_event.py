@@ -10,14 +10,20 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from punctual_core.event import Cancel, Event, Refused, Rules, parse
-from punctual_core.limits import INPUT_BYTES, MAX_NESTING, MESSAGE_BYTES, as_json, nesting, unsendable_character
+from punctual_core.json_text import MAX_NESTING, as_json, from_json, nesting
+from punctual_core.limits import INPUT_BYTES, MESSAGE_BYTES, unsendable_character
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, TEMPLATE, event
 
 ACCEPTED_AT = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
 MESSAGE_ID = "5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa"
 INPUT_TOPIC = TEMPLATE.environment("Ingest")["INPUT_TOPIC_ARN"]
-RULES = Rules(INPUT_TOPIC, tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(",")))
+FAILURE_TOPIC = TEMPLATE.environment("Ingest")["FAILURE_TOPIC_ARN"]
+ALARM_TOPIC = TEMPLATE.environment("Ingest")["ALARM_TOPIC_ARN"]
+ALLOWED_TOPICS = tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(","))
+RULES = Rules(INPUT_TOPIC, ALLOWED_TOPICS, failure_topic=FAILURE_TOPIC, alarm_topic=ALARM_TOPIC)
+# Of an event that is named and came in this message: when SNS accepted it, and its MessageId.
+REVISION = {"DataType": "String", "StringValue": f"2026-12-24T09:00:00.000000Z {MESSAGE_ID}"}
 
 
 def read(message: object, rules: Rules = RULES) -> Event | Cancel:
@@ -117,6 +123,50 @@ def test_of_a_long_number_the_first_32_characters_are_shown():
     assert refusal('{"date": ' + "9" * 40 + "e999}").error.endswith("too large: " + "9" * 32)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"date": "2026-12-24", "payload": "x", "date": "2027-12-24"}', "date"),
+        ('{"cancel": "order-1", "cancel": "order-2"}', "cancel"),
+        ('{"date": "2026-12-24", "date": "2026-12-24"}', "date"),
+        ('{"date": "2026-12-24", "d\\u0061te": "2026-12-25"}', "date"),
+        ('{"attributes": {"color": "red", "color": "blue"}}', "color"),
+        ('{"a": [[{"b\\n": 1, "b\\n": 1}]]}', "b\\n"),
+    ],
+)
+def test_a_name_that_appears_twice_is_refused_at_any_depth_and_the_text_is_kept(text, name):
+    """Readers of JSON differ in which one counts: the event would be due at another date than its publisher thinks."""
+    refused = refusal(text)
+    assert (refused.error, refused.event) == (f"{name} must not appear twice", text)
+
+
+def test_a_message_with_a_name_twice_is_reported_where_its_other_fields_say():
+    """By its id and to its own failure topic, unless these appear twice."""
+    text = json.dumps(event(id="order", failure_topic=OWN_FAILURE_TOPIC))[:-1]
+    date_twice, id_twice = refusal(text + ', "date": "2026-12-25"}'), refusal(text + ', "id": "order"}')
+    assert (date_twice.id, date_twice.failure_topic) == ("order", OWN_FAILURE_TOPIC)
+    assert (id_twice.id, id_twice.failure_topic) == (MESSAGE_ID, OWN_FAILURE_TOPIC)
+
+
+def test_many_names_that_appear_twice_are_found_quickly():
+    """A quarter of a MiB of them: not each is compared with each."""
+    text = "{" + ",".join(f'"{number}":1' for number in [*range(20_000), 0]) + "}"
+    assert refusal(text).error == "0 must not appear twice"
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["1.10", "0.123456789012345678901234567890", "1e5", "1E-7", "-0.0", "123456789012345678901234567890", "90"],
+)
+def test_a_number_is_reported_with_the_digits_that_were_sent(number):
+    """Not as the nearest number that a computer has: whether the message is refused, or is delivered in vain."""
+    text = f'{{"price":[{number}],"payload":"{number}"}}'
+    assert as_json(refusal(text).event) == text
+    delayed = json.dumps(without("date")).replace("{", f'{{"delay": {number}, ', 1)
+    if number != "123456789012345678901234567890":
+        assert f'"event":{{"delay":{number},' in read(delayed).input
+
+
 # --- The five refusals of the system this one replaces, which its users may match on ----------------------------------
 
 
@@ -174,13 +224,44 @@ def test_every_text_field_refuses_every_other_type(field, value):
 @pytest.mark.parametrize("value", [None, 5, "x", [], [["a", "b"]]], ids=repr)
 def test_attributes_must_be_an_object(value):
     """Attributes are a map from names to values."""
-    assert refusal(event(attributes=value)).error == "attributes must be an object of strings"
+    assert refusal(event(attributes=value)).error == "attributes must be an object"
 
 
-@pytest.mark.parametrize("value", [None, 5, True, [], {"DataType": "String"}], ids=repr)
-def test_an_attributes_value_must_be_a_string(value):
-    """Attributes are strings; the refusal names the one that is not."""
-    assert refusal(event(attributes={"fine": "x", "color": value})).error == "attributes.color must be a string"
+@pytest.mark.parametrize("value", [None, True, [], ["a", 1], [["a"]], [None], {"DataType": "String"}], ids=repr)
+def test_an_attributes_value_must_be_a_string_a_number_or_an_array_of_strings(value):
+    """The refusal names the one that is not."""
+    error = "attributes.color must be a string, a number, or an array of at least one string"
+    assert refusal(event(attributes={"fine": "x", "color": value})).error == error
+
+
+@pytest.mark.parametrize(
+    ("value", "type", "text"),
+    [
+        ('"10"', "String", "10"),
+        ("10", "Number", "10"),
+        ("-1.10", "Number", "-1.10"),
+        ("1.5e3", "Number", "1500"),
+        ("0", "Number", "0"),
+        ("9" * 38, "Number", "9" * 38),
+        ("1e126", "Number", "1" + "0" * 126),
+        ("1e-128", "Number", "0." + "0" * 127 + "1"),
+        ('["a"]', "String.Array", '["a"]'),
+        ('["größer", "a\\"b", ""]', "String.Array", '["größer","a\\"b",""]'),
+    ],
+)
+def test_an_attribute_has_the_type_that_sns_filters_by(value, type, text):
+    """A filter policy compares numbers only with a Number, and looks into a String.Array."""
+    message = json.dumps(event(attributes={"color": "?"})).replace('"?"', value)
+    passed_on = execution_input(message)["publish"]["MessageAttributes"]["color"]
+    assert passed_on == {"DataType": type, "StringValue": text}
+
+
+@pytest.mark.parametrize("number", ["9" * 39, "1e127", "1e-129", "0." + "1" * 39])
+def test_a_number_that_sqs_does_not_take_is_refused(number):
+    """38 digits, between 1e-128 and 1e126: a queue would not get the delivery."""
+    message = json.dumps(event(attributes={"color": "?"})).replace('"?"', number)
+    error = "attributes.color must have at most 38 digits, and a size from 1e-128 to 1e126"
+    assert refusal(message).error == error
 
 
 @pytest.mark.parametrize(
@@ -204,6 +285,7 @@ def test_an_attributes_value_must_be_a_string(value):
             "must be a topic of this Region (eu-central-1): SNS does not publish across Regions",
         ),
         (INPUT_TOPIC, "must not be the scheduler's input topic"),
+        (ALARM_TOPIC, "must not be the scheduler's alarm topic"),
         (
             TARGET.replace("123456789012", "999999999999"),
             "is not a topic that this scheduler may publish to (TargetTopicArns)",
@@ -216,6 +298,19 @@ def test_topics_that_cannot_be_published_to_are_refused(field, topic, problem):
     refused = refusal(event(**{field: topic}))
     assert refused.error == f"{field} {problem}"
     assert refused.failure_topic is None  # Else the report would be lost.
+
+
+def test_the_stacks_failure_topic_takes_reports_and_no_payloads():
+    """A publisher could forge reports with it; as a failure topic it is what the stack uses anyway."""
+    assert refusal(event(target=FAILURE_TOPIC)).error == "target must not be the scheduler's failure topic"
+    assert read(event(failure_topic=FAILURE_TOPIC))
+    assert refusal(event(failure_topic=FAILURE_TOPIC, payload="")).failure_topic == FAILURE_TOPIC
+
+
+def test_a_publisher_need_not_know_the_stacks_topics_for_failures_and_alarms():
+    """Then only the stack refuses them."""
+    rules = Rules(INPUT_TOPIC, ALLOWED_TOPICS)
+    assert all(rules.objection_to(topic) is None for topic in (FAILURE_TOPIC, ALARM_TOPIC))
 
 
 def test_a_failure_topic_must_not_be_fifo():
@@ -319,6 +414,8 @@ def test_message_groups_that_do_not_fit(group):
         ({"color": "a\tb"}, "must be printable: 'color' contains U+0009"),
         ({"color": "\x7f"}, "must be printable: 'color' contains U+007F"),
         ({"color": "a\x9f"}, "must be printable: 'color' contains U+009F"),
+        ({"tags": ["a", "b\x7f"]}, "must be printable: 'tags' contains U+007F"),
+        ({"scheduler-revision": "x"}, "must not contain scheduler-revision, which is the scheduler's own"),
         ({"scheduler-id": "x"}, "must not contain scheduler-id, which is the scheduler's own"),
         ({"scheduler-date": "x"}, "must not contain scheduler-date, which is the scheduler's own"),
         (dict.fromkeys("abcdefghi", "x"), "must not be more than 8: SNS takes 10, and 2 are the scheduler's own"),
@@ -329,16 +426,36 @@ def test_attributes_that_do_not_fit(attributes, problem):
     assert refusal(event(attributes=attributes)).error == f"attributes {problem}"
 
 
-def test_attributes_are_passed_on_with_the_schedulers_two():
+def test_attributes_are_passed_on_with_the_schedulers_own():
     """Eight attributes of the publisher and two of the scheduler: ten, which is what SNS accepts."""
     attributes = {name: f"value of {name}" for name in ("a", "b.c", "d-e", "f_g", "aws", "amazonas", "x" * 255, "1")}
-    passed_on = execution_input(event(id="order", attributes=attributes))["publish"]["MessageAttributes"]
+    passed_on = execution_input(event(attributes=attributes))["publish"]["MessageAttributes"]
     assert {name: value["StringValue"] for name, value in passed_on.items()} == {
         **attributes,
-        "scheduler-id": "order",
+        "scheduler-id": MESSAGE_ID,
         "scheduler-date": "2026-12-24T10:00:00Z",
     }
     assert {value["DataType"] for value in passed_on.values()} == {"String"}
+
+
+def test_a_named_event_carries_its_revision_and_one_attribute_less():
+    """Of two deliveries with the same id and date, a consumer can tell which is newer."""
+    attributes = dict.fromkeys("abcdefg", "x")
+    passed_on = execution_input(event(id="order", attributes=attributes))["publish"]["MessageAttributes"]
+    assert len(passed_on) == 10 and passed_on["scheduler-revision"] == REVISION
+    error = "attributes must not be more than 7: SNS takes 10, and 3 are the scheduler's own"
+    assert refusal(event(id="order", attributes=attributes | {"h": "x"})).error == error
+
+
+@pytest.mark.parametrize("later", ["2026-12-24T09:00:00.001+00:00", "2027-01-01T00:00:00+00:00"])
+def test_revisions_sort_as_publications_do(later):
+    """As text: by the time at which SNS accepted the message, then by MessageId."""
+
+    def revision(message_id: str, accepted_at: datetime) -> str:
+        accepted = parse(json.dumps(event(id="order")), message_id, accepted_at, RULES)
+        return json.loads(accepted.input)["publish"]["MessageAttributes"]["scheduler-revision"]["StringValue"]
+
+    assert revision("b", ACCEPTED_AT) < revision("c", ACCEPTED_AT) < revision("a", datetime.fromisoformat(later))
 
 
 @pytest.mark.parametrize(
@@ -485,6 +602,7 @@ def test_the_input_is_complete_and_carries_the_payload_once():
             "MessageAttributes": {
                 "scheduler-id": {"DataType": "String", "StringValue": "order"},
                 "scheduler-date": {"DataType": "String", "StringValue": "2026-12-24T10:00:00Z"},
+                "scheduler-revision": REVISION,
             },
         },
         "event": {
@@ -496,6 +614,27 @@ def test_the_input_is_complete_and_carries_the_payload_once():
             "subject": "Hello",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("date", "accepted_ms"),
+    [
+        ("2026-12-24T09:00:00Z", None),
+        ("2026-12-24T08:59:59.999999Z", 1798102800000),
+        ("0001-01-01T00:00:00Z", 1798102800000),
+    ],
+)
+def test_only_of_a_past_date_the_input_says_when_the_message_was_accepted(date, accepted_ms):
+    """From then on it is tried for a day; any other event from when it was due."""
+    assert execution_input(event(date)).get("accepted_ms") == accepted_ms
+
+
+def test_the_time_of_acceptance_is_exact_to_the_millisecond():
+    """Whatever a float makes of it."""
+    for millisecond in range(1000):
+        accepted_at = ACCEPTED_AT.replace(microsecond=1000 * millisecond)
+        accepted = parse(json.dumps(event("2000-01-01")), MESSAGE_ID, accepted_at, RULES)
+        assert json.loads(accepted.input)["accepted_ms"] == 1798102800000 + millisecond
 
 
 # --- Anything at all --------------------------------------------------------------------------------------------------
@@ -551,7 +690,7 @@ def test_any_message_is_accepted_or_refused_in_one_line(text):
         report = as_json({"error": refused.error, "event": refused.event})
         assert report.encode().decode() == report
         assert unsendable_character(report) is None
-        assert json.loads(report, parse_constant=pytest.fail)["event"] == refused.event
+        assert from_json(report)[0]["event"] == refused.event
 
 
 @given(st.dictionaries(fields, any_json, max_size=4), st.sets(fields, max_size=2))
