@@ -26,6 +26,7 @@ from .life import show_command
 from .parked import count_command, list_command
 from .publishing import cancel_command, schedule_command
 from .queues import redrive_command, resend_command
+from .schema import schema_command
 from .stack import NotConfigured, NotPunctual, Stack
 
 EXIT_CODES = "Exit codes: 0 done; 1 refused by AWS, or not everything was done; 2 wrong usage."
@@ -68,6 +69,7 @@ for command in (
     check_command,
     resend_command,
     redrive_command,
+    schema_command,
 ):
     punctual.add_command(command)
 

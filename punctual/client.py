@@ -85,8 +85,8 @@ class Scheduler:
 
         An event without `id` gets a random one before it is published: when the answer of SNS is lost, the SDK
         publishes again, and the second message replaces the first instead of becoming another event. A named event
-        costs the stack one write to its register. `unnamed` avoids that: the id is then the MessageId that SNS
-        returns, and a lost answer may deliver the event twice, under two ids.
+        costs the stack one write to its register, and one of the ten attributes of a message. `unnamed` avoids both:
+        the id is then the MessageId that SNS returns, and a lost answer may deliver the event twice, under two ids.
 
         Raises `InvalidEvent` before anything is published, or botocore's errors.
         """

@@ -19,7 +19,7 @@ type Schema = dict[str, Any]
 # The errors of messages that the schemas allow and a stack refuses, as regular expressions, and why.
 BEYOND_SCHEMA = {
     "the message contains a number that is too large": "a JSON value may have any",
-    ".* must not stand there twice": "a JSON value has each name once",
+    ".* must not appear twice": "a JSON value has each name once",
     "date (is not a (date|time) that exists|must be (an ISO 8601 date|from))": "the calendar, and clocks set forward",
     "timezone must be an IANA time zone": "the names are many, and change",
     "(target|failure_topic) (must be a topic of this Region|must not be the scheduler's|is not a topic)": "the stack",
@@ -187,7 +187,7 @@ def _asyncapi(messages: dict[str, Schema]) -> Schema:
 
 
 @click.command("schema")
-@click.argument("name", type=click.Choice([*schemas()]), default="asyncapi")
+@click.argument("name", type=click.Choice(["asyncapi", "event", "cancel", "failure-report"]), default="asyncapi")
 def schema_command(name: str) -> None:
     """Print the message format: NAME is event, cancel, or failure-report for its JSON Schema, or asyncapi for all."""
     click.echo(json.dumps(schemas()[name], indent=2))

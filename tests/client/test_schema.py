@@ -48,7 +48,8 @@ def objection(text: str) -> str | None:
     return None
 
 
-@settings(max_examples=EXAMPLES)
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES // 4)
 @given(text=messages)
 def test_the_verdict_of_the_schemas_is_that_of_the_rules(text):
     """But for what a schema cannot say, which is listed."""
@@ -117,6 +118,7 @@ def test_the_schemas_are_those_in_the_repository(name, capsys):
     assert capsys.readouterr().out == (ROOT / "schemas" / f"{name}.json").read_text()
 
 
+@pytest.mark.slow
 def test_the_topics_are_described_as_asyncapi_has_it():
     """By AsyncAPI's own parser: no error, and no warning."""
     program = """

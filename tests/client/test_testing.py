@@ -127,7 +127,7 @@ def deliveries_of_the_stack(cloud: Cloud, messages: list) -> list[tuple[datetime
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(history=histories)
 def test_any_history_ends_as_in_the_stack(cloud, monkeypatch, history):
     """Schedule, replace and cancel, at any distance from the moment at which it is decided."""
