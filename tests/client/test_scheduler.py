@@ -229,9 +229,9 @@ def test_a_user_is_required_unless_the_stack_does_without(topic):
     """An event without one would be accepted by SNS, and reported by the stack."""
     event = {"target": TARGET, "payload": "x", "delay": 1}
     required = Scheduler(INPUT, sns=topic)
-    for fields in ({}, {"user": ""}):
+    for scheduler, fields in [(required, {}), (required, {"user": ""}), (Scheduler(INPUT, user="team"), {"user": ""})]:
         with pytest.raises(InvalidEvent, match="user is required"):
-            required.schedule(**event, **fields)
+            scheduler.schedule(**event, **fields)
     required.schedule(**event, user="me")
     Scheduler(INPUT, sns=topic, user_required=False).schedule(**event)
     Scheduler(INPUT, sns=topic, user="team").schedule(**event, user="me")
