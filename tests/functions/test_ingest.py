@@ -110,7 +110,8 @@ def test_a_refused_message_is_reported_with_the_reason_and_what_was_received(clo
     ],
     ids=["named", "unnamed"],
 )
-def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud, name, consequence):
+@pytest.mark.parametrize(("ahead", "outcome"), [(SOON, "Refused"), (LATER, "Parked")], ids=["near", "parked"])
+def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud, name, consequence, ahead, outcome):
     """It would be refused at every attempt, so it is reported as received instead of retried. It has claimed its id
     before, because a repeated message whose event was canceled must not be started: so the report says that the earlier
     event is gone."""
@@ -118,7 +119,8 @@ def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud, nam
     cloud.fail("StartExecution", "InvalidExecutionInput")
     message = event(at("10:00"), failure_topic=OWN_FAILURE_TOPIC, **name)
     text = json.dumps(message | {"attributes": {"price": 1.1}}).replace("1.1", "1.10")
-    assert take(text, at("10:00") - SOON, message_id="m-1") == "Refused"
+    assert take(text, at("10:00") - ahead, message_id="m-1") == outcome
+    sweep(at("10:00"))
     (report,) = cloud.reports(OWN_FAILURE_TOPIC)
     reason = "InvalidExecutionInput: InvalidExecutionInput by the test"
     assert report["error"] == f"Step Functions does not accept this event: {reason}{consequence}"
