@@ -13,9 +13,10 @@ def test_a_packaged_stack_delivers(other: LocalStack, tmp_path):
     s3, cloudformation = other.client("s3"), other.client("cloudformation")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": other.region})
     s3.upload_file(str(code), "code", code.name)
+    s3.upload_file(str(template), "code", template.name)
     cloudformation.create_stack(
         StackName="packaged",
-        TemplateBody=template.read_text(),
+        TemplateURL=f"{other.endpoint}/code/{template.name}",  # It is too large for TemplateBody.
         Parameters=[{"ParameterKey": "CodeBucket", "ParameterValue": "code"}],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
