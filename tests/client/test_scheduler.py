@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from punctual_core.event import parse
 from punctual_core.times import parse_date, zone
 
 from punctual import InvalidEvent, Rules, Scheduler, client
@@ -149,7 +150,7 @@ def test_what_the_stack_would_refuse_is_not_published(published, topic, fields, 
     assert topic.messages == []
 
 
-def test_a_payload_that_fits_here_fits_there(scheduler):
+def test_a_payload_that_fits_here_fits_there(scheduler, topic):
     """The MessageId, which is not known yet, counts toward the size of an unnamed event."""
     event = {"target": TARGET, "at": "2026-12-24T00Z", "unnamed": True}
     with pytest.raises(InvalidEvent) as refused:
@@ -159,6 +160,7 @@ def test_a_payload_that_fits_here_fits_there(scheduler):
     with pytest.raises(InvalidEvent, match="too large"):
         scheduler.schedule(payload="x" * (size + 1), **event)
     assert scheduler.schedule(payload="x" * size, **event) == MESSAGE_ID
+    parse(topic.messages[0], MESSAGE_ID, at("09:00"), Rules(INPUT, ("*",)))  # Raises Refused if it does not fit.
 
 
 # --- Ids --------------------------------------------------------------------------------------------------------------
