@@ -160,7 +160,9 @@ def test_a_payload_that_fits_here_fits_there(scheduler, topic):
     with pytest.raises(InvalidEvent, match="too large"):
         scheduler.schedule(payload="x" * (size + 1), **event)
     assert scheduler.schedule(payload="x" * size, **event) == MESSAGE_ID
-    parse(topic.messages[0], MESSAGE_ID, at("09:00"), Rules(INPUT, ("*",)))  # Raises Refused if it does not fit.
+    parse(
+        topic.messages[0], MESSAGE_ID, at("09:00", "2026-12-23"), Rules(INPUT, ("*",))
+    )  # Raises Refused if it does not fit.
 
 
 # --- Ids --------------------------------------------------------------------------------------------------------------
