@@ -2,17 +2,12 @@
 
 import json
 import os
-import threading
-import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from unittest.mock import patch
 
 import pytest
 from punctual_core import ingest
 from punctual_core.clients import client
 from punctual_core.event import Rules
-from punctual_core.visibility import Visibility, hide_seconds
 
 from tests.conftest import (
     HORIZON,
@@ -214,173 +209,6 @@ def test_ingest_killed_in_the_middle_of_a_batch_loses_nothing(cloud):
         handle(*records)
     assert handle(*records) == []
     assert {start.input["id"] for start in cloud.starts} == {"order-0", "order-1", "order-2"}
-
-
-# --- Visibility ---
-
-
-def visibility_changes(cloud) -> list[list[int]]:
-    """The visibility timeouts of each request for a batch, in order."""
-    asked = cloud.asked("ChangeMessageVisibilityBatch")
-    return [[entry["VisibilityTimeout"] for entry in call["Entries"]] for call in asked]
-
-
-class Slow(ingest.Executions):
-    """Starts executions, but does not get to those of some events before it may."""
-
-    def __init__(self, *slow: str):
-        super().__init__(client("stepfunctions"), os.environ["DELIVER_ARN"])
-        self.may_go_on, self._slow = threading.Event(), slow
-
-    def start(self, name, input):
-        if name.startswith(self._slow):
-            self.may_go_on.wait(10)
-        super().start(name, input)
-
-
-@pytest.fixture
-def slow(cloud, monkeypatch):
-    """Makes starts slow. At the end all threads have ended: none disturbs the next test."""
-    made, before = [], set(threading.enumerate())
-
-    def make(*names: str) -> Slow:
-        made.append(Slow(*names))
-        monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=made[-1]))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.may_go_on.set()
-    for thread in set(threading.enumerate()) - before:
-        thread.join()
-
-
-def test_a_batch_is_hidden_for_7_seconds_in_one_request(cloud):
-    """If its process is killed, its messages are processed again 7 s later, and not after the queue's three minutes."""
-    handle(*batch(datetime.now(UTC)))
-    [call] = cloud.asked("ChangeMessageVisibilityBatch")
-    assert call["QueueUrl"] == os.environ["INPUT_QUEUE_URL"] and len({each["Id"] for each in call["Entries"]}) == 10
-    assert {(each["ReceiptHandle"], each["VisibilityTimeout"]) for each in call["Entries"]} == {("a-receipt-handle", 7)}
-
-
-def test_a_batch_is_hidden_before_it_is_done_and_without_delaying_it(cloud, slow):
-    """The events of a batch start while SQS is asked: each start would wait for the request, the request for none."""
-    events = slow("order")
-    ask = ingest.visibility.hide
-
-    def hide(records):
-        ask(records)
-        assert not cloud.starts
-        events.may_go_on.set()
-        wait_for(lambda: len(cloud.starts) == 10)
-
-    with patch.object(Visibility, "hide", side_effect=hide):
-        assert handle(*batch(datetime.now(UTC))) == []
-
-
-def test_a_batch_that_takes_longer_is_hidden_every_3_seconds(cloud, slow, monkeypatch):
-    """So that a message that is being processed is not received by another process. In tenths of seconds."""
-    monkeypatch.setattr(ingest, "RENEWAL_SECONDS", 0.3)
-    slow("order-1")
-    handle_within(1.0, *batch(datetime.now(UTC), 2))
-    assert visibility_changes(cloud) == [[7, 7]] * 4 + [[2]]
-
-
-@pytest.mark.parametrize(("receives", "seconds"), [(1, 7), (3, 7), (4, 14), (5, 28), (9, 448), (10, 600), (999, 600)])
-def test_a_message_that_comes_back_again_and_again_is_hidden_longer(cloud, receives, seconds):
-    """One that kills its process at every receive is received 1,000 times in a week, and not in two hours."""
-    handle(record(event(datetime.now(UTC) + LATER), receives=receives))
-    assert visibility_changes(cloud) == [[seconds]]
-    assert sum(map(hide_seconds, range(1, 1001))) > timedelta(days=6.8).total_seconds()
-
-
-@pytest.mark.parametrize(("receives", "delay"), [(1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (11, 600), (999, 600)])
-def test_a_failed_message_is_retried_after_2_4_8_and_at_most_600_seconds(cloud, receives, delay):
-    """Its retry time is the last change, so no renewal overwrites it; the message that was done has none."""
-    cloud.fail("StartExecution", when=named("failing"))
-    now = datetime.now(UTC)
-    failing = record(event(now + SOON, id="failing"), receives=receives)
-    assert handle(record(event(now + SOON)), failing) == [failing["messageId"]]
-    assert visibility_changes(cloud)[-1] == [delay] and len(visibility_changes(cloud)) == 2
-
-
-@pytest.mark.parametrize("fault", ["fail", "lose_answer"])
-def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud, fault):
-    """By the queue; whether SQS refuses or does not answer. It is asked once a time: the next renewal is a retry."""
-    cloud.fail("StartExecution")
-    getattr(cloud, fault)("ChangeMessageVisibilityBatch")
-    failed = record(event(datetime.now(UTC) + SOON))
-    assert handle(failed) == [failed["messageId"]]
-    assert len(cloud.calls("ChangeMessageVisibilityBatch")) == 2
-
-
-def test_ten_failed_messages_are_one_request(cloud):
-    """It is not made by ten threads."""
-    cloud.fail("StartExecution")
-    assert len(handle(*batch(datetime.now(UTC)))) == 10
-    assert visibility_changes(cloud) == [[7] * 10, [2] * 10]
-
-
-# --- Time ---
-
-
-def wait_for(condition) -> None:
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
-def handle_within(seconds: float, *records: dict) -> list[str]:
-    """The SQS message ids of the records that have to be retried, by a handler that has so much time for its batch."""
-    context = LambdaContext(seconds_left=ingest.ANSWER_MARGIN_SECONDS + seconds)
-    return [
-        failure["itemIdentifier"] for failure in ingest.handler({"Records": [*records]}, context)["batchItemFailures"]
-    ]
-
-
-def test_a_slow_call_fails_its_message_alone(cloud, slow, capsys):
-    """One start gets no answer until the invocation's time is up: the handler answers 5 s before that, with that
-    message as failed and to be retried in 2 seconds; the other nine are done, and not repeated."""
-    slow("order-4")
-    records, began = batch(datetime.now(UTC)), time.monotonic()
-    assert handle_within(0.5, *records) == [records[4]["messageId"]]
-    assert 0.5 <= time.monotonic() - began < 3
-    assert sorted(start.input["id"] for start in cloud.starts) == [
-        f"order-{number}" for number in range(10) if number != 4
-    ]
-    assert visibility_changes(cloud)[-1] == [2]
-    assert '"Failed":[1.0]' in capsys.readouterr().out
-
-
-def test_an_invocation_without_time_answers_at_once(cloud, slow):
-    """It does not wait at all, and never for a negative time."""
-    slow("order")
-    records = batch(datetime.now(UTC), 1)
-    assert handle_within(-4, *records) == [records[0]["messageId"]]
-    assert visibility_changes(cloud) == [[2]]
-
-
-def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
-    """Each start waits for nine others: with fewer threads none would end."""
-    together = threading.Barrier(10)
-
-    class Meeting(ingest.Executions):
-        def start(self, name, input):
-            together.wait(5)
-            super().start(name, input)
-
-    meeting = Meeting(client("stepfunctions"), os.environ["DELIVER_ARN"])
-    monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=meeting))
-    assert handle(*batch(datetime.now(UTC))) == []
-
-
-def test_a_batch_does_not_wait_for_the_threads_of_an_earlier_one(cloud, slow):
-    """Ten calls of the former invocation still hang: they take no thread from this one."""
-    slow("order")
-    assert len(handle_within(0.2, *batch(datetime.now(UTC)))) == 10
-    others = [record(event(datetime.now(UTC) + SOON, id=f"next-{number}")) for number in range(10)]
-    assert handle_within(2, *others) == []
 
 
 # --- What it counts ---
