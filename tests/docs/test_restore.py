@@ -1,16 +1,16 @@
-"""The script in docs/operating.md that copies restored items back into the tables of a stack."""
+"""The script that copies restored items back into the tables of a stack."""
 
 import re
+import runpy
 import sys
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from tests.docs.reading import document
-from tools.cloudformation import REGION, Template
+from tools.cloudformation import REGION, ROOT, Template
 
-[SCRIPT] = [text for language, text in document("docs/operating.md").blocks if language == "python"]
+SCRIPT = ROOT / "examples/restore.py"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def restore(tables, monkeypatch, capsys):
     def run(restored: str, table: str, *earliest: str) -> int:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
         monkeypatch.setattr(sys, "argv", ["restore.py", tables[restored].name, tables[table].name, *earliest])
-        exec(compile(SCRIPT, "docs/operating.md", "exec"), {"__name__": "__main__"})
+        runpy.run_path(str(SCRIPT), run_name="__main__")
         return int(re.match(r"\d+", capsys.readouterr().out)[0])
 
     return run

@@ -22,7 +22,7 @@ from tools.local import ROOT, Arrival, Consumer, LocalStack
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
-WITH_USAGE = [name for name in SCRIPTS if name != "deduplicating_consumer.py"]
+WITH_USAGE = [name for name in SCRIPTS if name not in ("deduplicating_consumer.py", "restore.py")]
 
 # Seconds from the start of each script to the due time of its (first) event.
 SCHEDULE, CANCELED, REPLACED, FIFO = 4, 10, 6, 6
