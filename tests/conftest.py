@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qsl
 
 import pytest
@@ -351,13 +352,37 @@ def deadline(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) ->
     return Deadline(now + timedelta(seconds=30), seconds_left)
 
 
-def sweep(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0, **changes: Any) -> Any:
-    """Let a Sweeper sweep at a time; what it did. `changes` are to the shipped Sweeper or to this sweep."""
-    from punctual_core.sweeper import sweeper
+class Invocation:
+    """A simulated invocation of 30 s: its deadline, and a clock that pauses move."""
 
-    is_helper = changes.pop("is_helper", False)
-    changed = dataclasses.replace(sweeper, **changes)
-    return changed.sweep(now, str(uuid.uuid4()), deadline(now, seconds_left), is_helper=is_helper)
+    def __init__(self, now: datetime):
+        self.paused_seconds = 0.0
+        self.deadline = deadline(now, lambda: 30.0 - self.paused_seconds)
+
+    def sleep(self, seconds: float) -> None:
+        self.paused_seconds += seconds
+
+
+def sweep(
+    now: datetime,
+    seconds_left: Callable[[], float] | None = None,
+    *,
+    lane: str | None = None,
+    holder: str = "",
+    delegate: Callable[[str], bool] = lambda lane: False,
+    **changes: Any,
+) -> Any:
+    """Let a Sweeper sweep all lanes, or one, at a time; what it did. Its pauses take no time here. `delegate` gives a
+    lane to another invocation; `changes` are to the shipped Sweeper."""
+    from punctual_core import sweeper
+    from punctual_core.lanes import lanes
+
+    changed = dataclasses.replace(sweeper.sweeper, delegate=delegate, **changes)
+    invocation = Invocation(now)
+    until = deadline(now, seconds_left) if seconds_left else invocation.deadline
+    with patch.object(sweeper, "sleep", invocation.sleep):
+        swept = [lane] if lane else lanes()
+        return changed.tick(swept, holder or str(uuid.uuid4()), until, may_delegate=lane is None)
 
 
 def wanted(cloud: Cloud, start: Start) -> bool:

@@ -22,6 +22,10 @@ class Deadline:
 
         return cls(now + timedelta(seconds=seconds_left()), seconds_left)
 
+    def now(self) -> datetime:
+        """What time it is (UTC), by the clock that ends the invocation."""
+        return self.ends_at - timedelta(seconds=self.seconds_left())
+
     def seconds_until(self, margin: float) -> float:
         """Seconds until only `margin` seconds are left; 0 if that is now or has passed."""
         return max(self.seconds_left() - margin, 0.0)
@@ -29,3 +33,8 @@ class Deadline:
     def has_passed(self, margin: float) -> bool:
         """Whether less than `margin` seconds are left."""
         return self.seconds_left() < margin
+
+    def within(self, seconds: float) -> "Deadline":
+        """A deadline so many seconds from now, or this one if that comes first."""
+        spare = max(self.seconds_left() - seconds, 0.0)
+        return Deadline(self.ends_at - timedelta(seconds=spare), lambda: self.seconds_left() - spare)

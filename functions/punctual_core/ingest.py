@@ -18,7 +18,7 @@ from .deadline import Deadline
 from .event import Cancel, Event, Refused, Rules, parse
 from .executions import Executions, PermanentStartError
 from .failures import Failures
-from .lanes import sort_key
+from .lanes import lane_of, sort_key
 from .parking import Parking
 from .register import Register, Superseded
 
@@ -73,7 +73,7 @@ class Ingest:
     def _cancel(self, cancel: Cancel, notification: Notification, now: datetime) -> str:
         former = self.register.claim(cancel.id, cancel.revision, notification.publication_order, now)
         if former:
-            self.parking.remove(cancel.id, former)
+            self.parking.remove(lane_of(cancel.id), former)
         return "Canceled"
 
     def _schedule(self, event: Event, notification: Notification, now: datetime) -> str:
@@ -84,7 +84,7 @@ class Ingest:
             order = notification.publication_order
             former = self.register.claim(event.id, event.revision, order, now, event.due, key)
             if former:
-                self.parking.remove(event.id, former)
+                self.parking.remove(lane_of(event.id), former)
         if not is_near:
             self.parking.park(event)
             return "Parked"

@@ -1,45 +1,36 @@
-"""The Parked table: events that are due later than the horizon, in lanes, the earliest first.
+"""The Parked table: events that are due later than the horizon, in lanes, the earliest first; and the leases on lanes.
 
 An item is `lane` (partition key), `sort_key` (the due time, then the revision), `execution` (the name to give it),
-`input` (of its execution) and, for an event whose delivery is tried again, `attempt`. Deliver writes such items, too.
+`input` (of its execution) and, for an event whose delivery is tried again, `retry`. Deliver writes such items, too.
 """
 
-import random
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from .deadline import Deadline
 from .event import Event
 from .lanes import lane_of, sort_key, sortable
 
-# Events that one thread starts one after the other, and then deletes at once. BatchWriteItem takes 25; fewer keep more
-# threads busy where a lane is short, and cost no more: a delete is billed by the item.
-BATCH_SIZE = 10
+# A killed sweep keeps its lane for so long after it renewed its lease: with the interval of 5 s and the lead of 3 s its
+# events are at most 8 s late.
+LEASE = timedelta(seconds=6)
 # Of a BatchWriteItem, by AWS: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
 MAX_DELETES = 25
-# A throttled table leaves deletes unprocessed, and each event that stays is delivered again. With backoff and jitter
-# twelve attempts in a row that delete nothing take 6.6 s on average.
-DELETE_ATTEMPTS = 12
-DELETE_BACKOFF_SECONDS, MAX_DELETE_BACKOFF_SECONDS = 0.05, 2.0
 _THROTTLED = {"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"}
 
 
 @dataclass(frozen=True)
 class ParkedEvent:
-    """An item of the table. `attempt` is 0 for an event that has not been tried yet."""
+    """An item of the table. `retry` is 0 for an event that has not been tried yet."""
 
-    lane: str
     sort_key: str
     execution: str
     input: str
-    attempt: int = 0
+    retry: int = 0
 
 
 class Parking:
@@ -49,7 +40,7 @@ class Parking:
         self._client, self._table = client, table
 
     def park(self, event: Event) -> None:
-        """Keep an event until a sweep takes it. Parking it again changes nothing."""
+        """Keep an event until a sweep takes it. While it is parked, parking it again changes nothing."""
         self._client.put_item(
             TableName=self._table,
             Item={
@@ -59,9 +50,9 @@ class Parking:
             },
         )
 
-    def remove(self, id: str, sort_key: str) -> None:
+    def remove(self, lane: str, sort_key: str) -> None:
         """Delete an event from its lane, if it is still there."""
-        self._client.delete_item(TableName=self._table, Key=_key(lane_of(id), sort_key))
+        self._client.delete_item(TableName=self._table, Key=_key(lane, sort_key))
 
     def first_keys(self, lane: str, before: datetime, limit: int) -> list[str]:
         """The sort keys of the lane's first events due before that time, at most `limit`. Eventually consistent, which
@@ -76,62 +67,32 @@ class Parking:
         query = self._due_before(lane, before)
         for page in self._client.get_paginator("query").paginate(**query, ConsistentRead=True):
             for item in page["Items"]:
-                attempt = int(item.get("attempt", {}).get("N", 0))
-                yield ParkedEvent(lane, item["sort_key"]["S"], item["execution"]["S"], item["input"]["S"], attempt)
+                retry = int(item.get("retry", {}).get("N", 0))
+                yield ParkedEvent(item["sort_key"]["S"], item["execution"]["S"], item["input"]["S"], retry)
 
-    def delete(self, events: Sequence[ParkedEvent]) -> list[ParkedEvent]:
-        """Delete up to MAX_DELETES events, and return those whose deletes the table throttled. Raises botocore's other
-        errors."""
-        if not events:
-            return []
-        requests = [{"DeleteRequest": {"Key": _key(event.lane, event.sort_key)}} for event in events]
+    def delete(self, lane: str, sort_keys: Sequence[str]) -> list[str]:
+        """Delete up to MAX_DELETES events of a lane, and return the sort keys of those whose deletes the table
+        throttled. Raises botocore's other errors."""
+        requests = [{"DeleteRequest": {"Key": _key(lane, sort_key)}} for sort_key in sort_keys]
         try:
             answer = self._client.batch_write_item(RequestItems={self._table: requests})
         except ClientError as error:  # A call of which DynamoDB throttles every item.
             if error.response["Error"]["Code"] not in _THROTTLED:
                 raise
-            return list(events)
+            return list(sort_keys)
         unprocessed = answer.get("UnprocessedItems", {}).get(self._table, [])
-        left = {request["DeleteRequest"]["Key"]["sort_key"]["S"] for request in unprocessed}
-        return [event for event in events if event.sort_key in left]
+        return [request["DeleteRequest"]["Key"]["sort_key"]["S"] for request in unprocessed]
 
-    def delete_throttled(
-        self, events: deque[ParkedEvent], deadline: Deadline, margin: float, most_left: int = 0
-    ) -> bool:
-        """Delete events of one lane whose deletes were throttled, until at most so many are left, and take them out of
-        `events`. Goes on as long as the table deletes some of them and more than `margin` seconds are left until the
-        deadline. Returns whether it came to its end, and raises as `delete` does. Other threads may add events
-        meanwhile."""
-        attempts_in_vain = 1  # The first was `delete`.
-        while len(events) > most_left:
-            longest = min(DELETE_BACKOFF_SECONDS * 2**attempts_in_vain, MAX_DELETE_BACKOFF_SECONDS)
-            pause = longest * random.random()
-            if attempts_in_vain == DELETE_ATTEMPTS or deadline.has_passed(pause + margin):
-                return False
-            time.sleep(pause)
-            batch = [events.popleft() for _ in range(min(MAX_DELETES, len(events)))]
-            left = batch
-            try:
-                left = self.delete(batch)
-            finally:
-                events.extend(left)
-            attempts_in_vain = attempts_in_vain + 1 if len(left) == len(batch) else 0
-        return True
-
-    def acquire(self, lane: str, holder: str, now: datetime, until: datetime) -> bool:
-        """Take the lane's lease until then, unless somebody else holds it. True if it was taken."""
+    def acquire(self, lane: str, holder: str, now: datetime) -> bool:
+        """Take or renew the lane's lease, unless somebody else holds it. True if it was taken."""
+        until, at = str((now + LEASE).timestamp()), str(now.timestamp())
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_lease_of(lane),
                 UpdateExpression="SET holder = :holder, expires_at = :until",
-                # Its own holder may ask again: the answer to the first time may have been lost.
                 ConditionExpression="attribute_not_exists(holder) OR holder = :holder OR expires_at < :now",
-                ExpressionAttributeValues={
-                    ":holder": {"S": holder},
-                    ":until": {"N": str(until.timestamp())},
-                    ":now": {"N": str(now.timestamp())},
-                },
+                ExpressionAttributeValues={":holder": {"S": holder}, ":until": {"N": until}, ":now": {"N": at}},
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return False

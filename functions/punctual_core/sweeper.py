@@ -1,15 +1,20 @@
-"""Function: starts parked events that are due within the horizon. Several invocations may run at the same time."""
+"""Function: starts parked events that are due within the horizon. Several invocations may run at the same time.
+
+`handler` calls `Sweeper.tick`, which sweeps all lanes side by side. `Sweeper.sweep` looks at one lane, and `LaneSweep`
+starts and deletes what is due there, under the lane's lease. A lane with much to start gets an invocation of its own.
+"""
 
 import json
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import batched
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -22,38 +27,36 @@ from .deadline import Deadline
 from .executions import Executions, PermanentStartError
 from .failures import Failures
 from .lanes import due_of, lanes
-from .parking import BATCH_SIZE, ParkedEvent, Parking
+from .parking import LEASE, MAX_DELETES, ParkedEvent, Parking
+from .times import EPOCH
 
 # A call is mostly waiting, but its 1.5 ms of CPU are spent under Python's one lock: more threads gain nothing.
 THREADS = 32
-# Twice the threads keeps all of them busy, and little in memory, however long a lane is.
-MAX_BATCHES_IN_FLIGHT = 2 * THREADS
-# When this little of the invocation's time is left, nothing more is started: what is in flight needs it to end well.
-DEADLINE_MARGIN_SECONDS = 8
-# A lease ends this long after the invocation that took it: whoever holds an expired lease has ended.
-LEASE_MARGIN = timedelta(seconds=5)
-# A sweep also looks this much further ahead than its horizon. A lane in which so many events are due so soon after the
-# horizon that the next sweep might not start them in time is crowded, and started at once. With all 16 lanes crowded,
-# each gets 40 starts a second until helpers run. `python -m tools.estimates scale` shows what bursts this lets through.
+# A lane with so many events to start, an eighth of what one processor starts in a second, gets one of its own.
+MANY_STARTS = 60
+# A sweep also looks this much further ahead than its horizon. A lane in which more events a second are due there than
+# the next sweep might start in time is crowded, and started at once: `make scale` shows which bursts this lets through.
 LOOK_AHEAD = timedelta(seconds=11)
-MAX_KEYS_AHEAD = 500
 LANE_STARTS_PER_SECOND = 40
-# So many starts, at least two seconds' work, are a burst: each other lane gets a sweeper of its own, a helper. Helpers
-# call no helpers, so that there are never many more than lanes.
-MAX_STARTS_BEFORE_HELPERS = 1000
-# With more throttled deletes than that, a lane makes some before its next starts: else a burst of a million would leave
-# more than the table can delete after the last start, and all these would be repeated.
-MAX_THROTTLED = 500
-# After a lane's starts, its throttled deletes may take so long; in a crowded lane longer, until its next events have to
-# be started: START_LEAD before they are due, horizon less interval. Then the lease is released, which takes a moment.
+# A lane with more events that are started and not deleted starts nothing more: the next sweep would repeat them all.
+MAX_UNDELETED = 750
+# How long a lane waits for its own invocation, which may be a cold start, or lost.
+INVOCATION_SECONDS = 3
+# How long to wait for a start or a delete that may never be answered.
+PATIENCE_SECONDS = 2
+# After an attempt to delete in vain, at most; at random, so that many lanes do not try again together.
+DELETE_PAUSE_SECONDS = 0.5
+# How long a lane is held only to delete what the table throttled. Its other events wait meanwhile.
 LAST_DELETES_SECONDS = 7
-START_LEAD = timedelta(seconds=3)
+RENEW_AFTER = LEASE / 3
+# A release, or an answer, takes a moment.
 RELEASE_SECONDS = 1
-# How long to wait for the answers from all lanes before the first is swept, to see a burst at once.
-FIRST_LOOK_SECONDS = 0.5
-HELPER = {"helper": True}
-
-NOT_DELETED = "started but not deleted, so the next sweep repeats them"
+# With less of the invocation's time left nothing more is started: what was started has to be deleted.
+DEADLINE_MARGIN_SECONDS = LAST_DELETES_SECONDS + RELEASE_SECONDS
+# Each thread has a next event while the oldest batch is settled; a lane of any length takes little memory.
+BATCHES_IN_FLIGHT = 1 + 2 * THREADS // MAX_DELETES
+# So many first keys show whether a lane is crowded.
+MAX_KEYS = LANE_STARTS_PER_SECOND * (int(LOOK_AHEAD.total_seconds()) + 1) + 1
 
 logger = Logger()
 metrics = Metrics(namespace="Punctual")
@@ -69,265 +72,203 @@ class SweepResult:
     failed: int = 0
     overdue_seconds: float = 0.0
 
-    def add(self, part: "SweepResult") -> None:
-        """Add the counts of a part of this sweep."""
-        self.started += part.started
-        self.retried += part.retried
-        self.failed += part.failed
-
-
-class Pipeline:
-    """Tasks that run on a pool, a bounded number at a time, and whose results are added up as they end."""
-
-    def __init__(self, pool: Executor, capacity: int, result: SweepResult):
-        self._pool, self._capacity, self._result = pool, capacity, result
-        self._in_flight: set[Future[SweepResult]] = set()
-
-    def submit(self, task: Callable[..., SweepResult], *arguments: Any) -> Future[SweepResult]:
-        """Run a task as soon as fewer than `capacity` are in flight. Tasks do not raise exceptions."""
-        while len(self._in_flight) >= self._capacity:
-            self._collect()
-        future = self._pool.submit(task, *arguments)
-        self._in_flight.add(future)
-        return future
-
-    def drain(self) -> None:
-        """Wait for every task."""
-        while self._in_flight:
-            self._collect()
-
-    def _collect(self) -> None:
-        ended, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-        for future in ended:
-            self._result.add(future.result())
+    def __add__(self, other: "SweepResult") -> "SweepResult":
+        """What two sweeps did together."""
+        overdue_seconds = max(self.overdue_seconds, other.overdue_seconds)
+        counts = self.started + other.started, self.retried + other.retried, self.failed + other.failed
+        return SweepResult(*counts, overdue_seconds)
 
 
 @dataclass(frozen=True)
 class DueLane:
-    """A lane with something to start: what is due before that time. `earliest` is when its first event is due, and
-    `lanes_left` how many lanes this sweep has not looked at yet."""
+    """A lane with at least `count` events to start, all that are due before that time. `earliest` is due first."""
 
     lane: str
     before: datetime
+    count: int
     earliest: datetime
-    lanes_left: int
-
-
-@dataclass(frozen=True)
-class LeasedLane:
-    """A lane whose lease this sweep holds, to start what is due before that time: its batches, and the events whose
-    deletes the table throttled."""
-
-    lane: str
-    before: datetime
-    batches: set[Future[SweepResult]] = field(default_factory=set)
-    throttled: deque[ParkedEvent] = field(default_factory=deque)
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Who a sweep is on the leases it takes, when it began, and until when its leases last (UTC)."""
-
-    holder: str
-    now: datetime
-    until: datetime
 
 
 @dataclass(frozen=True)
 class Sweeper:
-    """Finds the lanes with something due, and starts what is due in each."""
+    """Finds the lanes with something due, and starts what is due in each.
+
+    `holder` names an invocation on the leases it takes; a lane that another one holds is passed over. `delegate` gives
+    a lane an invocation of its own, and says whether it could.
+    """
 
     horizon: timedelta
     parking: Parking
-    workflow: Executions
+    executions: Executions
     failures: Failures
-    call_helpers: Callable[[int], None]
-    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    delegate: Callable[[str], bool]
 
-    def sweep(self, now: datetime, holder: str, deadline: Deadline, *, is_helper: bool) -> SweepResult:
-        """Start whatever is parked and due before `now` plus the horizon, lane by lane; in a crowded lane also what is
-        due within LOOK_AHEAD after that.
+    def tick(self, lanes: Sequence[str], holder: str, deadline: Deadline, *, may_delegate: bool) -> SweepResult:
+        """Sweep these lanes, each on a thread of its own, so that a slow or failing one affects itself alone."""
+        # New threads: those of an earlier invocation may still be waiting for an answer.
+        lane_threads, threads = ThreadPoolExecutor(len(lanes)), ThreadPoolExecutor(THREADS)
+        sweeps = [lane_threads.submit(self.sweep, lane, holder, deadline, threads, may_delegate) for lane in lanes]
+        ended, hanging = wait(sweeps, deadline.seconds_until(RELEASE_SECONDS))
+        for pool in (lane_threads, threads):
+            pool.shutdown(wait=False, cancel_futures=True)
+        if hanging:
+            logger.error("not swept in time, the next sweep will try", extra={"lanes": len(hanging)})
+        return sum((sweep.result() for sweep in ended), SweepResult(failed=len(hanging)))
 
-        `holder` names this sweep on the leases it takes; a lane that another sweep holds is passed over. If there is
-        much to do, it calls a helper for each other lane, once, unless it is a helper itself. A lane that fails is
-        counted and left to the next sweep; the others are swept.
-        """
+    def sweep(self, lane: str, holder: str, deadline: Deadline, threads: Executor, may_delegate: bool) -> SweepResult:
+        """Start what a lane has to start, or delegate it if that is much. Whatever fails is counted."""
         result = SweepResult()
-        pipeline = Pipeline(self.threads, MAX_BATCHES_IN_FLIGHT, result)
-        lease = Lease(holder, now, deadline.ends_at + LEASE_MARGIN)
-        queries = self._query_lanes(now)
-        expected = self._events_to_start(now, queries)
-        may_call_helpers = not is_helper
         try:
-            for found in self._lanes_with_events_due(now, queries, deadline, result):
-                result.overdue_seconds = max(result.overdue_seconds, (now - found.earliest).total_seconds())
-                try:
-                    for _ in self._sweep_lane(found, lease, deadline, pipeline):
-                        if may_call_helpers and max(expected, result.started) >= MAX_STARTS_BEFORE_HELPERS:
-                            may_call_helpers = False
-                            self.call_helpers(found.lanes_left)
-                except Exception:
-                    result.failed += 1
-                    logger.exception("lane left before its end, the next sweep goes on", extra={"lane": found.lane})
-        finally:
-            pipeline.drain()
+            due = self._look(lane, deadline.now())
+            if due and due.count >= MANY_STARTS and may_delegate and self.delegate(lane):
+                # Then once more here: if that invocation was lost, the lease is free. Not for long, so that the next
+                # tick's invocation of the lane finds it free, too.
+                sleep(INVOCATION_SECONDS)
+                due, deadline = (
+                    self._look(lane, deadline.now()),
+                    deadline.within(PATIENCE_SECONDS + DEADLINE_MARGIN_SECONDS),
+                )
+            if due:
+                result.overdue_seconds = max((deadline.now() - due.earliest).total_seconds(), 0.0)
+                LaneSweep(self, due, holder, deadline, threads, result).run()
+        except Exception:
+            result.failed += 1
+            logger.exception("lane left before its end, the next sweep goes on", extra={"lane": lane})
         return result
 
-    def _query_lanes(self, now: datetime) -> dict[Future[list[str]], str]:
-        """The first sort keys of every lane, each as a future, with its lane."""
-        order = lanes()
-        random.shuffle(order)  # So that sweeps of the same moment begin at different lanes.
-        ahead = now + self.horizon + LOOK_AHEAD
-        return {self.threads.submit(self.parking.first_keys, lane, ahead, MAX_KEYS_AHEAD): lane for lane in order}
+    def _look(self, lane: str, now: datetime) -> DueLane | None:
+        """What is due before the horizon, or in a crowded lane all that was looked at; None if that is nothing."""
+        before = horizon = now + self.horizon
+        dues = [due_of(key) for key in self.parking.first_keys(lane, horizon + LOOK_AHEAD, MAX_KEYS)]
+        for count, due in enumerate((due for due in dues if due >= horizon), 1):
+            if count > LANE_STARTS_PER_SECOND * ((due - horizon).total_seconds() + 1):
+                before = horizon + LOOK_AHEAD
+        count = sum(due < before for due in dues)
+        return DueLane(lane, before, count, dues[0]) if count else None
 
-    def _events_to_start(self, now: datetime, queries: Iterable[Future[list[str]]]) -> int:
-        """How many events this sweep has to start, by the answers so far; at least, because answers are limited."""
-        answered = wait(queries, FIRST_LOOK_SECONDS).done
-        found = (query.result() for query in answered if not query.exception())
-        return sum(due_of(key) < self._before(now, keys) for keys in found for key in keys)
-
-    def _before(self, now: datetime, keys: Sequence[str]) -> datetime:
-        """The time before which events of a lane with these first keys are started: the horizon, or for a crowded lane
-        all that was looked at."""
-        horizon, count = now + self.horizon, 0
-        for due in map(due_of, keys):
-            if due >= horizon:
-                count += 1
-                if count > LANE_STARTS_PER_SECOND * ((due - horizon).total_seconds() + 1):
-                    return horizon + LOOK_AHEAD
-        return horizon
-
-    def _lanes_with_events_due(
-        self, now: datetime, queries: dict[Future[list[str]], str], deadline: Deadline, result: SweepResult
-    ) -> Iterator[DueLane]:
-        """Each lane with something to start, in the order in which the queries are answered, so that a slow or failing
-        one holds up its own lane alone."""
-        left = len(queries)
+    def start(self, event: ParkedEvent) -> bool:
+        """Start an event's execution, or report that it can never be started. False if the next sweep has to try."""
         try:
-            for query in as_completed(queries, deadline.seconds_until(DEADLINE_MARGIN_SECONDS)):
-                left -= 1
-                try:
-                    keys = query.result()
-                except Exception:
-                    result.failed += 1
-                    logger.exception("lane not read, the next sweep will try", extra={"lane": queries[query]})
-                    continue
-                if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
-                    return
-                before = self._before(now, keys)
-                if keys and due_of(keys[0]) < before:
-                    yield DueLane(queries[query], before, due_of(keys[0]), left)
-        except TimeoutError:
-            unanswered = [lane for query, lane in queries.items() if not query.done()]
-            result.failed += len(unanswered)
-            logger.error("lanes not read in time, the next sweep will try", extra={"lanes": unanswered})
-
-    def _sweep_lane(self, due: DueLane, lease: Lease, deadline: Deadline, pipeline: Pipeline) -> Iterator[None]:
-        """Start and delete what is due in a lane, unless another sweep holds its lease. Yields after each batch."""
-        with self._leased(due, lease, deadline, pipeline) as leased:
-            if leased is None:
-                return
-            can_delete = True
-            for events in batched(self.parking.due_before(due.lane, due.before), BATCH_SIZE, strict=False):
-                if can_delete:
-                    can_delete = self.parking.delete_throttled(
-                        leased.throttled, deadline, DEADLINE_MARGIN_SECONDS, MAX_THROTTLED
-                    )
-                if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
-                    break
-                batch = pipeline.submit(self._start_and_delete, events, leased, deadline)
-                leased.batches.add(batch)
-                batch.add_done_callback(lambda ended: None if ended.exception() else leased.batches.discard(ended))
-                yield
-
-    @contextmanager
-    def _leased(
-        self, due: DueLane, lease: Lease, deadline: Deadline, pipeline: Pipeline
-    ) -> Iterator[LeasedLane | None]:
-        """Hold a lane's lease; None if another sweep holds it. The lease is released when the batches that were added
-        have ended, which is after the block: meanwhile the next lane is swept."""
-        leased = LeasedLane(due.lane, due.before)
-        is_held = True  # Perhaps: if acquire fails, its effect is not known.
-        try:
-            is_held = self.parking.acquire(due.lane, lease.holder, lease.now, lease.until)
-            yield leased if is_held else None
-        finally:
-            if is_held:
-                pipeline.submit(self._finish, leased, lease, deadline)
-
-    def _finish(self, leased: LeasedLane, lease: Lease, deadline: Deadline) -> SweepResult:
-        """Wait for a lane's batches, make its throttled deletes, and release its lease."""
-        # These were submitted before, so each has at least begun: waiting for them here can't block the pool.
-        for batch in list(leased.batches):
-            batch.result()
-        # Until the lease is released, the events that this sweep has left wait, the first of them at `before`.
-        seconds_at_next_start = (deadline.ends_at - leased.before + START_LEAD).total_seconds()
-        margin = min(seconds_at_next_start, deadline.seconds_until(LAST_DELETES_SECONDS))
-        try:
-            if not self.parking.delete_throttled(leased.throttled, deadline, max(margin, RELEASE_SECONDS)):
-                logger.warning(NOT_DELETED, extra={"lane": leased.lane, "events": len(leased.throttled)})
-        except Exception:
-            logger.exception(NOT_DELETED, extra={"lane": leased.lane, "events": len(leased.throttled)})
-        try:
-            self.parking.release(leased.lane, lease.holder)
-        except Exception:
-            logger.exception("lease not released, it will expire", extra={"lane": leased.lane})
-        return SweepResult(failed=len(leased.throttled))
-
-    def _start_and_delete(self, events: Sequence[ParkedEvent], leased: LeasedLane, deadline: Deadline) -> SweepResult:
-        """Start, then delete: a crash in between repeats an event, it never loses one. A thread that starts events does
-        not wait for a throttled table: events that are due would wait with it."""
-        result, started = SweepResult(), []
-        for event in events:
-            if deadline.has_passed(DEADLINE_MARGIN_SECONDS):
-                break
             try:
-                self._start(event)
-                started.append(event)
-            except Exception:  # One event must not fail the others, whatever is wrong with it or with us.
-                result.failed += 1
-                logger.exception("not started, the next sweep will try", extra={"execution": event.execution})
-        result.started = len(started)
-        result.retried = sum(event.attempt > 0 for event in started)
-        try:
-            leased.throttled.extend(self.parking.delete(started))
-        except Exception:
-            result.failed += len(started)
-            logger.exception(NOT_DELETED, extra={"lane": leased.lane, "events": len(started)})
-        return result
+                self.executions.start(event.execution, event.input)
+            except PermanentStartError as refusal:  # It must not block its lane.
+                input = json.loads(event.input)
+                received = input["event"] | {"payload": input["publish"]["Message"]}
+                error = f"Step Functions does not accept this event: {refusal}"
+                self.failures.report(error, input["id"], received, received.get("failure_topic"))
+        except Exception:  # One event must not fail the others, whatever is wrong with it or with us.
+            logger.exception("not started, the next sweep will try", extra={"execution": event.execution})
+            return False
+        return True
 
-    def _start(self, event: ParkedEvent) -> None:
+
+@dataclass
+class LaneSweep:
+    """One lane under its lease: batch by batch its events are started, then deleted. A crash in between repeats events;
+    it never loses one. `threads` make the calls, so that one that hangs holds up no other event."""
+
+    sweeper: Sweeper
+    due: DueLane
+    holder: str
+    deadline: Deadline
+    threads: Executor
+    result: SweepResult
+    renew_at: datetime = EPOCH  # The lease is taken when the lane has something to start.
+    deletes: list[Future[bool]] = field(default_factory=list)
+    undeleted: deque[str] = field(default_factory=deque)  # sort keys of events that were started
+
+    def run(self) -> None:
+        """Sweep the lane, unless another holds its lease."""
         try:
-            self.workflow.start(event.execution, event.input)
-        except PermanentStartError as refusal:  # It must not block its lane.
-            input = json.loads(event.input)
-            received = input["event"] | {"payload": input["publish"]["Message"]}
-            error = f"Step Functions does not accept this event: {refusal}"
-            self.failures.report(error, input["id"], received, received.get("failure_topic"))
+            if self._holds_lease():
+                self._start_and_delete()
+        finally:
+            self.sweeper.parking.release(self.due.lane, self.holder)
+
+    def _start_and_delete(self) -> None:
+        batches: deque[list[tuple[ParkedEvent, Future[bool]]]] = deque()
+        events = self.sweeper.parking.due_before(self.due.lane, self.due.before)
+        try:
+            for batch in batched(events, MAX_DELETES, strict=False):
+                if self._is_full():
+                    self._delete_patiently(MAX_UNDELETED)
+                has_time = not self.deadline.has_passed(DEADLINE_MARGIN_SECONDS)
+                if not has_time or self._is_full() or not self._holds_lease():
+                    break
+                batches.append([(event, self.threads.submit(self.sweeper.start, event)) for event in batch])
+                if len(batches) > BATCHES_IN_FLIGHT:
+                    self._settle(batches.popleft())
+        finally:
+            for started in batches:
+                self._settle(started)
+            self._delete_patiently(0)
+            if left := len(self.undeleted) + len(self.deletes):
+                self.result.failed += left
+                logger.error("not deleted, will be repeated", extra={"lane": self.due.lane, "events": left})
+
+    def _is_full(self) -> bool:
+        return len(self.undeleted) + MAX_DELETES * len(self.deletes) > MAX_UNDELETED
+
+    def _settle(self, batch: list[tuple[ParkedEvent, Future[bool]]]) -> None:
+        """Wait for the starts of a batch, and have it deleted. A start that hangs is left to the next sweep."""
+        wait([start for _, start in batch], PATIENCE_SECONDS)
+        started = [event for event, start in batch if start.done() and start.result()]
+        self.result.started += len(started)
+        self.result.retried += sum(event.retry > 0 for event in started)
+        self.result.failed += len(batch) - len(started)
+        self.deletes = [delete for delete in self.deletes if not delete.done()]
+        if started:
+            self.deletes.append(self.threads.submit(self._delete, [event.sort_key for event in started]))
+
+    def _delete(self, keys: list[str]) -> bool:
+        """Delete up to MAX_DELETES events in one attempt, and keep what is left. Whether any was deleted."""
+        left = keys
+        try:
+            left = self.sweeper.parking.delete(self.due.lane, keys)
+        except Exception:
+            logger.exception("not deleted, will be tried again", extra={"lane": self.due.lane, "events": len(keys)})
+        self.undeleted.extend(left)
+        return len(left) < len(keys)
+
+    def _delete_patiently(self, most_left: int) -> None:
+        """Delete what is left until at most so many are, or until other events of the lane would be late."""
+        self.deletes = [*wait(self.deletes, PATIENCE_SECONDS).not_done]
+        margin = max(self.deadline.seconds_until(LAST_DELETES_SECONDS), RELEASE_SECONDS)
+        while len(self.undeleted) > most_left and not self.deadline.has_passed(margin):
+            with suppress(ClientError, BotoCoreError):  # A delete needs no lease.
+                self._holds_lease()
+            keys = [self.undeleted.popleft() for _ in range(min(MAX_DELETES, len(self.undeleted)))]
+            if not self._delete(keys):
+                sleep(DELETE_PAUSE_SECONDS * random.random())
+
+    def _holds_lease(self) -> bool:
+        """Take the lease, or renew it if it is old. False if somebody else has it."""
+        if (now := self.deadline.now()) < self.renew_at:
+            return True
+        self.renew_at = now + RENEW_AFTER
+        return self.sweeper.parking.acquire(self.due.lane, self.holder, now)
 
 
 def _from_environment() -> Sweeper:
     env = os.environ
     return Sweeper(
         horizon=timedelta(seconds=int(env["HORIZON_SECONDS"])),
-        parking=Parking(client("dynamodb", THREADS), env["PARKED_TABLE"]),
-        workflow=Executions(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
+        parking=Parking(client("dynamodb", THREADS + len(lanes())), env["PARKED_TABLE"]),
+        executions=Executions(client("stepfunctions", THREADS), env["DELIVER_ARN"]),
         failures=Failures(client, env["FAILURE_TOPIC_ARN"], env["UNDELIVERED_URL"]),
-        call_helpers=_call_helpers,
+        delegate=_delegate,
     )
 
 
-def _call_helpers(number: int) -> None:
-    """Invoke this function again, so many times, without waiting for it. If that fails, the next tick helps."""
+def _delegate(lane: str) -> bool:
+    """Invoke this function again, for one lane, without waiting for it. False if that fails."""
     try:
-        for _ in range(number):
-            client("lambda").invoke(
-                FunctionName=os.environ["AWS_LAMBDA_FUNCTION_NAME"],
-                InvocationType="Event",
-                Payload=json.dumps(HELPER),
-            )
+        name, payload = os.environ["AWS_LAMBDA_FUNCTION_NAME"], json.dumps({"lane": lane})
+        client("lambda", len(lanes())).invoke(FunctionName=name, InvocationType="Event", Payload=payload)
     except (ClientError, BotoCoreError):
-        logger.exception("no helpers")
+        logger.exception("no invocation of its own for a lane, it is swept by this one", extra={"lane": lane})
+        return False
+    return True
 
 
 sweeper = _from_environment()
@@ -335,19 +276,17 @@ sweeper = _from_environment()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda's entry. `event` is HELPER or anything else; returns what the sweep did, for the console."""
-    now = datetime.now(UTC)
-    result = sweeper.sweep(
-        now,
-        holder=str(uuid4()),  # Not the request id: Lambda may run an asynchronous invocation twice.
-        deadline=Deadline.of_invocation(context, now),
-        is_helper=event == HELPER,
-    )
-    for name, count in (("SweepStarts", result.started), ("Retries", result.retried), ("SweepFailures", result.failed)):
-        if count:
-            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
-    if result.overdue_seconds > 0:
-        metrics.add_metric(name="Overdue", unit=MetricUnit.Seconds, value=result.overdue_seconds)
+    """Lambda's entry. `event` names the `holder` of a tick's leases, or the `lane` of an invocation of its own; returns
+    what the sweep did, for the console."""
+    deadline = Deadline.of_invocation(context, datetime.now(UTC))
+    # Not the request id: Lambda may run an asynchronous invocation twice. A retry of a tick names the same holder, and
+    # so enters the leases of the one that was killed.
+    holder, lane = event.get("holder") or str(uuid4()), event.get("lane")
+    result = sweeper.tick([lane] if lane else lanes(), holder, deadline, may_delegate=not lane)
+    counts = {"SweepStarts": result.started, "Retries": result.retried, "SweepFailures": result.failed}
+    for name, value in (counts | {"Overdue": result.overdue_seconds}).items():
+        if value:
+            metrics.add_metric(name, MetricUnit.Seconds if name == "Overdue" else MetricUnit.Count, value)
     if metrics.metric_set:  # Most sweeps find nothing, and have nothing to log.
         metrics.flush_metrics()
     if result.failed and not result.started:  # An alarm watches the function's errors.
