@@ -21,8 +21,13 @@ MESSAGE_FORMAT, DEPLOYING = document("docs/message-format.md"), document("docs/d
 OPERATING, DESIGN = document("docs/operating.md"), document("docs/design.md")
 
 # The stack of the examples in docs/message-format.md.
-INPUT_TOPIC = "arn:aws:sns:eu-central-1:123456789012:punctual-InputTopic-1A2B3C4D"
-RULES = Rules(INPUT_TOPIC, tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(",")))
+_TOPIC = "arn:aws:sns:eu-central-1:123456789012:punctual-"
+RULES = Rules(
+    _TOPIC + "InputTopic-1A2B3C4D",
+    tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(",")),
+    failure_topic=_TOPIC + "FailureTopic-2B3C4D5E",
+    alarm_topic=_TOPIC + "AlarmTopic-3C4D5E6F",
+)
 ACCEPTED_AT = datetime(2026, 12, 24, 17, 0, tzinfo=UTC)
 EXAMPLES = [json.loads(block) for language, block in MESSAGE_FORMAT.section("An event").blocks if language == "json"]
 EXAMPLE = EXAMPLES[0]
