@@ -136,7 +136,7 @@ def test_an_example_needs_nothing_but_boto3(name: str):
 
 def test_the_readme_lists_every_example():
     table = re.findall(r"^\| \[`(.+?)`\]", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
-    assert sorted(table) == sorted([*SCRIPTS, "receiver/"])
+    assert sorted(table) == sorted([*SCRIPTS, "publisher.mjs", "cdk/", "receiver/", "terraform/"])
 
 
 @pytest.mark.parametrize("name", WITH_USAGE)
