@@ -3,11 +3,9 @@
 import io
 import json
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from punctual import InvalidEvent, Scheduler
 from punctual.cli import main
 
 TARGET = "arn:aws:sns:eu-central-1:123456789012:orders"
