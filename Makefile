@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a new machine needs. `make` alone lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environments demo local stop test quick lint fuzz drill bench cost scale picture clean
+.PHONY: help setup environments demo local stop test quick lint fuzz drill bench package schemas cost scale picture clean
 
 DEV := .venv/dev/bin
 SAM := .venv/sam/bin/sam
@@ -38,7 +38,7 @@ test: lint  ## Lint, then run all other tests
 	@$(DEV)/pytest -n 2 --dist loadgroup --ignore=tests/docs
 
 quick: environments  ## Run the tests that take seconds: rules, functions, command line, documents
-	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/cli tests/docs
+	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/client tests/command tests/docs
 
 lint: setup  ## Check Python and its types, the templates, the state machines, and the documents
 	@$(DEV)/ruff check
@@ -58,6 +58,15 @@ drill: environments  ## Inject faults into the stack on the emulator, upgrade it
 bench: environments  ## Measure lateness and the Sweeper's rate on the emulator
 	@$(DEV)/python -m tools.bench lateness
 	@$(DEV)/python -m tools.bench sweep
+
+package: environments  ## Write what CloudFormation alone can deploy: make package ARCHITECTURE=x86_64
+	@mkdir -p build
+	@PATH="$(CURDIR)/.venv/sam/bin:$$PATH" $(SAM) build --build-dir build/sam \
+		$(if $(ARCHITECTURE),--parameter-overrides Architecture=$(ARCHITECTURE)) >build/sam.log 2>&1 || { cat build/sam.log >&2; exit 1; }
+	@$(DEV)/python -m tools.package build/sam build $(ARCHITECTURE)
+
+schemas: environments  ## Write schemas/ anew, from the rules of Ingest
+	@for name in event cancel failure-report asyncapi; do $(DEV)/punctual schema $$name >schemas/$$name.json || exit; done
 
 cost: environments  ## Estimate the cost of a month: make cost EVENTS=1000000 INTERVAL=10 LOGS=ERROR BATCHING=5
 	@$(DEV)/python -m tools.cost $(call option,--events,EVENTS) $(call option,--interval,INTERVAL) \
@@ -90,5 +99,5 @@ environments: .venv/python
 		&& .venv/$*/bin/pip check && touch $@)
 
 node_modules/.ready: package-lock.json
-	@command -v npm >/dev/null || { echo 'The linter of the state machines needs Node.js: install it (https://nodejs.org), then run make again' >&2; exit 1; }
-	$(call step,Node modules,npm ci --no-audit --no-fund && touch $@)
+	@command -v npm >/dev/null || { echo 'The linters of the state machines and of schemas/ need Node.js: install it (https://nodejs.org), then run make again' >&2; exit 1; }
+	$(call step,Node modules,npm ci --no-audit --no-fund --ignore-scripts && touch $@)

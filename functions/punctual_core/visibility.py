@@ -24,13 +24,13 @@ logger = Logger(child=True)
 
 def hide_seconds(receives: int) -> int:
     """How long a message is hidden while it is processed, by how often it has been received."""
-    return min(HIDE_SECONDS * 2 ** min(max(receives - SHORT_RECEIVES, 0), 10), MAX_SECONDS)
+    return min(HIDE_SECONDS << min(max(receives - SHORT_RECEIVES, 0), 10), MAX_SECONDS)
 
 
 def retry_seconds(receives: int) -> int:
     """When a message that failed is retried: after 2, 4, 8 ... seconds. An event must not be minutes late because one
     call failed, and a message must not use up its 1,000 receives in an hour."""
-    return min(2 ** min(receives, 10), MAX_SECONDS)
+    return min(1 << min(receives, 10), MAX_SECONDS)
 
 
 class Visibility:

@@ -19,7 +19,7 @@ from tools.local import ROOT, Arrival, Consumer, LocalStack
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
-WITH_USAGE = [name for name in SCRIPTS if name != "deduplicating_consumer.py"]
+WITH_USAGE = [name for name in SCRIPTS if name not in ("deduplicating_consumer.py", "restore.py")]
 
 # Seconds from the start of each script to the due time of its (first) event.
 SCHEDULE, CANCELED, REPLACED, FIFO = 4, 10, 6, 6
@@ -116,7 +116,7 @@ def test_an_example_needs_nothing_but_boto3(name: str):
 
 def test_the_readme_lists_every_example():
     table = re.findall(r"^\| \[`(.+?)`\]", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
-    assert sorted(table) == sorted([*SCRIPTS, "receiver/"])
+    assert sorted(table) == sorted([*SCRIPTS, "publisher.mjs", "cdk/", "receiver/", "terraform/"])
 
 
 @pytest.mark.parametrize("name", WITH_USAGE)

@@ -98,7 +98,7 @@ class Engine:
         give_up_at = time.monotonic() + 60
         while (end := client.describe_execution(executionArn=arn))["status"] == "RUNNING":
             assert time.monotonic() < give_up_at, "the execution does not end"
-            threading.Event().wait(0.01)
+            threading.Event().wait(0.05)
         run = self._run
         run.name, run.status, run.error, run.cause = arn, end["status"], end.get("error"), end.get("cause")
         run.output = json.loads(end["output"]) if run.status == "SUCCEEDED" else None

@@ -13,6 +13,7 @@ from tools.cloudformation import Template
 TEMPLATE = Template()
 STATES = json.loads(TEMPLATE.definition("Sweep"))["States"]
 INTERVALS = [int(value) for value in TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["AllowedValues"]]
+ENDS = (INTERVALS[0], INTERVALS[-1])
 # docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html: iterations of an inline Map that run at a time
 INLINE_ITERATIONS = 40
 # docs.aws.amazon.com/step-functions/latest/dg/choosing-workflow-type.html
@@ -125,16 +126,16 @@ def test_missing_minutes_leave_no_gap(interval, missing):
     assert World(interval, starts).longest_gap <= interval + BETWEEN_ROUNDS_SECONDS
 
 
-@pytest.mark.parametrize("even", [0, 4, 30, 59])
-@pytest.mark.parametrize("odd", [0, 4, 30, 59])
+@pytest.mark.parametrize("even", [0, 30, 59])
+@pytest.mark.parametrize("odd", [0, 30, 59])
 def test_late_minutes_leave_no_gap(even, odd):
     """There is a tick in each interval, wherever in its minute EventBridge Scheduler starts each execution."""
     starts = [start + (even, odd)[minute % 2] for minute, start in enumerate(MINUTES)]
-    for interval in INTERVALS:
+    for interval in ENDS:
         assert World(interval, starts).longest_gap <= interval + BETWEEN_ROUNDS_SECONDS
 
 
-@pytest.mark.parametrize("apart", [0, 0.005, 0.03, 1, 59])
+@pytest.mark.parametrize("apart", [0, 0.005, 1, 59])
 def test_duplicate_minutes(interval, apart):
     """If EventBridge Scheduler starts executions twice, no more than two a minute go on, and none is left over."""
     starts = sorted([*MINUTES, *(start + apart for start in MINUTES)])
@@ -151,8 +152,8 @@ def test_duplicate_minutes(interval, apart):
 )
 def test_failing_record_leaves_no_gap(states, error):
     """If starts can't be recorded or looked up, executions go on, and each minute's overlap: no tick is missing."""
-    for interval in INTERVALS:
-        world = World(interval, MINUTES, error=lambda state, seconds: error if state in states else None)
+    for interval in ENDS:
+        world = World(interval, MINUTES[:6], error=lambda state, seconds: error if state in states else None)
         assert world.longest_gap <= interval + CLOCK_TIMEOUT_SECONDS + BETWEEN_ROUNDS_SECONDS
         assert all(run.seconds < 265 for run in world.runs)
         assert {run.status for run in world.runs} == {"SUCCEEDED"}
@@ -179,14 +180,14 @@ def test_two_that_start_at_once(apart_ms):
 
 
 @pytest.mark.parametrize("hanging", ["RecordStart", "LookUpSuccessor", None])
-@pytest.mark.parametrize("sweep_seconds", range(0, 36, 5))
+@pytest.mark.parametrize("sweep_seconds", [0, 10, 20, 30, 35])
 def test_sweep_ends_before_express_does(sweep_seconds, hanging):
     """Without a successor, however long sweeps take, and if other tasks hang: the last round ends in time."""
 
     def error(state: str, seconds: float) -> str | None:
         return "States.Timeout" if state == hanging else None
 
-    for interval in (INTERVALS[0], INTERVALS[-1]):
+    for interval in ENDS:
         [run] = World(interval, [0], sweep_seconds, error).runs
         assert run.seconds < EXPRESS_SECONDS - 5
         assert run.path.count("SweepAtEveryTick") >= 2
