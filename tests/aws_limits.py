@@ -96,6 +96,15 @@ def _change_message_visibility(parameters: dict[str, Any]) -> Iterator[str]:
         yield f"a visibility timeout of {parameters['VisibilityTimeout']} s"
 
 
+def _change_message_visibility_batch(parameters: dict[str, Any]) -> Iterator[str]:
+    # API_ChangeMessageVisibilityBatch: at most ten entries, whose ids differ.
+    entries = parameters["Entries"]
+    if not 1 <= len({entry["Id"] for entry in entries}) == len(entries) <= 10:
+        yield f"{len(entries)} entries"
+    for entry in entries:
+        yield from _change_message_visibility(entry)
+
+
 def _receive_message(parameters: dict[str, Any]) -> Iterator[str]:
     if not 1 <= parameters.get("MaxNumberOfMessages", 1) <= 10:  # API_ReceiveMessage
         yield f"{parameters['MaxNumberOfMessages']} messages"
@@ -111,6 +120,7 @@ def _invoke(parameters: dict[str, Any]) -> Iterator[str]:
 DOCUMENTED: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "BatchWriteItem": _batch_write_item,
     "ChangeMessageVisibility": _change_message_visibility,
+    "ChangeMessageVisibilityBatch": _change_message_visibility_batch,
     "Invoke": _invoke,
     "Publish": _publish,
     "PutItem": _put_item,

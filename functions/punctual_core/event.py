@@ -5,12 +5,10 @@ with one readable sentence. Everything that can be wrong with an event is found 
 module has to check again.
 """
 
-import json
-import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
@@ -24,7 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from .lanes import lane_of
+from .json_text import MAX_NESTING, Number, TooLarge, as_json, from_json, nesting, texts_in
+from .lanes import lane_of, sortable
 from .limits import (
     ATTRIBUTE_NAME,
     DATE_ATTRIBUTE,
@@ -33,29 +32,33 @@ from .limits import (
     ID_ATTRIBUTE,
     ID_RULE,
     INPUT_BYTES,
-    MAX_NESTING,
-    MAX_PUBLISHER_ATTRIBUTES,
+    MAX_ATTRIBUTES,
+    MAX_NUMBER_DIGITS,
+    NUMBER_EXPONENTS,
+    REVISION_ATTRIBUTE,
     SUBJECT,
     TOPIC_ARN,
-    as_json,
-    nesting,
     unprintable_character,
     unsendable_character,
 )
-from .times import EventTimes, after, instant, parse_date, parse_delay, zone
+from .times import EPOCH, EventTimes, after, instant, parse_date, parse_delay, zone
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What one stack accepts, beyond the format: its own input topic is no target, which topics may be published to
-    (ARN patterns with `*` and `?`, as in IAM), and whether an event must name a user."""
+    """What one stack accepts, beyond the format: which topics may be published to (ARN patterns with `*` and `?`, as in
+    IAM), whether an event must name a user, and the stack's own topics, which are no targets: a publisher could make a
+    loop, or forge reports and alarms. A publisher that does not know the last two leaves them out."""
 
     input_topic: str
     allowed_topics: tuple[str, ...]
     user_required: bool = True
+    failure_topic: str | None = None
+    alarm_topic: str | None = None
 
-    def objection_to(self, topic: str) -> str | None:
-        """Why this stack can't publish to the topic with this ARN, as the end of a sentence; None if it can."""
+    def objection_to(self, topic: str, is_for_reports: bool = False) -> str | None:
+        """Why this stack can't publish an event, or reports, to the topic with this ARN, as the end of a sentence; None
+        if it can."""
         match, own = TOPIC_ARN.fullmatch(topic), TOPIC_ARN.fullmatch(self.input_topic)
         if not match or not own:
             return "must be the ARN of an SNS topic"
@@ -63,6 +66,10 @@ class Rules:
             return f"must be a topic of this Region ({own[2]}): SNS does not publish across Regions"
         if topic == self.input_topic:
             return "must not be the scheduler's input topic"
+        if topic == self.alarm_topic:
+            return "must not be the scheduler's alarm topic"
+        if topic == self.failure_topic:
+            return None if is_for_reports else "must not be the scheduler's failure topic"
         if not any(re.fullmatch(_as_regex(pattern), topic) for pattern in self.allowed_topics):
             return "is not a topic that this scheduler may publish to (TargetTopicArns)"
         return None
@@ -98,7 +105,7 @@ class Event:
         """The name to find the execution by in the console: the id, and for a named event the start of its revision.
 
         At most 80 of `[0-9A-Za-z_-]`, which is what StartExecution takes when CloudWatch Logs are on. Deliver makes the
-        same name, with the number of the attempt, for an event that it parks again."""
+        same name, with the number of the retry, for an event that it parks again."""
         return f"{self.id}-{self.revision[:8]}" if self.is_named else self.id
 
 
@@ -115,10 +122,10 @@ def parse(text: str, message_id: str, accepted_at: datetime, rules: Rules) -> Ev
     `delay` counts. Raises `Refused` if it is neither an event nor a cancel."""
     too_deep = Refused(f"the message is nested deeper than {MAX_NESTING} levels", text, message_id)
     try:
-        message = json.loads(text, parse_float=_finite, parse_constant=_refuse_constant)
+        message, repeated = from_json(text)
     except RecursionError:
         raise too_deep from None
-    except _TooLarge as number:
+    except TooLarge as number:
         raise Refused(f"the message contains a number that is too large: {number}", text, message_id) from None
     except ValueError:
         raise Refused("the message is not JSON", text, message_id) from None
@@ -126,6 +133,10 @@ def parse(text: str, message_id: str, accepted_at: datetime, rules: Rules) -> Ev
         raise too_deep
     if not isinstance(message, dict):
         raise Refused("the message is not a JSON object", message, message_id)
+    if repeated:  # Readers of JSON differ in which one counts, so nobody knows what was meant. The report has the text.
+        known = {name: value for name, value in message.items() if name not in repeated}
+        error = f"{_shown(repeated[0])} must not appear twice"
+        raise Refused(error, text, _id_of(known) or message_id, _failure_topic_of(known, rules))
     try:
         _require_sendable(message)
         if "cancel" in message:
@@ -156,13 +167,15 @@ def _text(value: object) -> str:
     return value
 
 
-def _topic(arn: str, info: ValidationInfo) -> str:
+def _target(arn: str, info: ValidationInfo) -> str:
     if objection := cast(Rules, info.context).objection_to(arn):
         raise ValueError(objection)
     return arn
 
 
-def _standard(arn: str) -> str:
+def _failure_topic(arn: str, info: ValidationInfo) -> str:
+    if objection := cast(Rules, info.context).objection_to(arn, is_for_reports=True):
+        raise ValueError(objection)
     if arn.endswith(".fifo"):
         raise ValueError("must be a standard topic")
     return arn
@@ -183,25 +196,41 @@ def _matching(pattern: re.Pattern[str], otherwise: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _attributes(attributes: dict[str, str]) -> dict[str, str]:
-    if len(attributes) > MAX_PUBLISHER_ATTRIBUTES:
-        raise ValueError(
-            f"must not be more than {MAX_PUBLISHER_ATTRIBUTES}: SNS takes 10, and 2 are the scheduler's own"
-        )
+def _attributes(attributes: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     for name, value in attributes.items():
-        if name in (ID_ATTRIBUTE, DATE_ATTRIBUTE):
+        if name in (ID_ATTRIBUTE, DATE_ATTRIBUTE, REVISION_ATTRIBUTE):
             raise ValueError(f"must not contain {name}, which is the scheduler's own")
         if not ATTRIBUTE_NAME.fullmatch(name):
             raise ValueError(f"must have names that SNS and SQS accept, unlike '{_shown(name)}'")
-        if not value:
+        if not value["StringValue"]:
             raise ValueError(f"must not be empty, unlike '{_shown(name)}'")
-        if character := unprintable_character(value):
+        if character := unprintable_character(value["StringValue"]):
             raise ValueError(f"must be printable: '{_shown(name)}' contains {character}")
     return attributes
 
 
+def _attribute(value: object) -> dict[str, str]:
+    """The value of an attribute, as SNS takes it."""
+    match value:
+        case str():
+            return _typed("String", value)
+        case list() if value and all(isinstance(item, str) for item in value):
+            return _typed("String.Array", as_json(value))
+        case Number() | int() if not isinstance(value, bool):
+            number = Decimal(value.text if isinstance(value, Number) else value)
+            has_size = not number or number.adjusted() in NUMBER_EXPONENTS
+            if len(number.as_tuple().digits) > MAX_NUMBER_DIGITS or not has_size:
+                raise ValueError(f"must have at most {MAX_NUMBER_DIGITS} digits, and a size from 1e-128 to 1e126")
+            return _typed("Number", format(number, "f"))
+    raise ValueError("must be a string, a number, or an array of at least one string")
+
+
+def _typed(type: str, value: str) -> dict[str, str]:
+    return {"DataType": type, "StringValue": value}
+
+
 _Id = Annotated[str, _matching(ID, ID_RULE)]
-_Topic = Annotated[str, AfterValidator(_topic)]
+_Attribute = Annotated[dict[str, str], BeforeValidator(_attribute)]
 
 
 class _CancelMessage(BaseModel):
@@ -221,14 +250,14 @@ class _EventMessage(BaseModel):
     date: Annotated[datetime | None, BeforeValidator(_date)] = None
     delay: Annotated[timedelta | None, BeforeValidator(parse_delay)] = None
     payload: Annotated[str, AfterValidator(_not_empty)]
-    target: _Topic
+    target: Annotated[str, AfterValidator(_target)]
     user: str = ""
-    failure_topic: Annotated[_Topic, AfterValidator(_standard)] = ""
+    failure_topic: Annotated[str, AfterValidator(_failure_topic)] = ""
     id: _Id = ""
     subject: Annotated[
         str, _matching(SUBJECT, "must be less than 100 printable ASCII characters, and not begin with a space")
     ] = ""
-    attributes: Annotated[dict[str, str], AfterValidator(_attributes)] = {}
+    attributes: Annotated[dict[str, _Attribute], AfterValidator(_attributes)] = {}
     message_group_id: Annotated[
         str, _matching(GROUP_ID, "must be 1 to 128 letters, digits and punctuation marks of ASCII")
     ] = ""
@@ -268,26 +297,33 @@ class _EventMessage(BaseModel):
             "due_ms": times.due_ms,
             "cutoff_at": instant(times.cutoff_at),
             "due_rounded_up_at": instant(times.due_rounded_up_at),
-            "publish": self._publish_arguments(id, message_id, due),
+            "publish": self._publish_arguments(id, message_id, due, accepted_at),
             # The payload travels once: a failure report puts it back.
             "event": {name: value for name, value in message.items() if name != "payload"},
         }
         if times.wake_at:
             input["wake_at"] = instant(times.wake_at)
+        if due < accepted_at:  # Else its retries would count from a time long past, and there would be none.
+            input["accepted_ms"] = (accepted_at - EPOCH) // timedelta(milliseconds=1)
         text = as_json(input)
         if (size := len(text.encode())) > INPUT_BYTES:
             raise ValueError(f"payload is too large: with its envelope {size} bytes, of which {INPUT_BYTES} would fit")
         return Event(id, message_id, due, text)
 
-    def _publish_arguments(self, id: str, message_id: str, due: datetime) -> dict[str, Any]:
+    def _publish_arguments(self, id: str, message_id: str, due: datetime, accepted_at: datetime) -> dict[str, Any]:
         """The arguments of SNS Publish, ready to use."""
-        attributes = {**self.attributes, ID_ATTRIBUTE: id, DATE_ATTRIBUTE: instant(due)}
+        own = {ID_ATTRIBUTE: id, DATE_ATTRIBUTE: instant(due)}
+        if self.id:  # It may replace, or be replaced: of two deliveries the one with the greater revision is newer.
+            own[REVISION_ATTRIBUTE] = f"{sortable(accepted_at)}Z {message_id}"
+        if len(self.attributes) + len(own) > MAX_ATTRIBUTES:
+            raise ValueError(
+                f"attributes must not be more than {MAX_ATTRIBUTES - len(own)}: "
+                f"SNS takes {MAX_ATTRIBUTES}, and {len(own)} are the scheduler's own"
+            )
         arguments: dict[str, Any] = {
             "TopicArn": self.target,
             "Message": self.payload,
-            "MessageAttributes": {
-                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-            },
+            "MessageAttributes": self.attributes | {name: _typed("String", value) for name, value in own.items()},
         }
         if self.subject:
             arguments["Subject"] = self.subject
@@ -319,7 +355,7 @@ def _most_telling_error(invalid: ValidationError) -> str:
         case "string_type":
             return f"{field} must be a string"
         case "dict_type":
-            return f"{field} must be an object of strings"
+            return f"{field} must be an object"
         case "value_error":
             return f"{field} {error['ctx']['error']}".strip()
     return f"{field}: {error['msg']}"
@@ -329,23 +365,9 @@ def _require_sendable(message: dict[str, Any]) -> None:
     """SQS refuses some characters, and whoever is subscribed with a queue would silently get nothing. What is not
     published travels in failure reports."""
     for name, value in message.items():
-        for text in (name, *_texts_in(value)):
+        for text in (name, *texts_in(value)):
             if character := unsendable_character(text):
                 raise ValueError(f"{_shown(name)} contains {character}, a character that SQS does not accept")
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, names included."""
-    match value:
-        case str():
-            yield value
-        case dict():
-            for name, inner in value.items():
-                yield name
-                yield from _texts_in(inner)
-        case list():
-            for inner in value:
-                yield from _texts_in(inner)
 
 
 def _shown(name: str) -> str:
@@ -360,22 +382,9 @@ def _id_of(message: dict[str, Any]) -> str | None:
 
 def _failure_topic_of(message: dict[str, Any], rules: Rules) -> str | None:
     topic = message.get("failure_topic")
-    usable = isinstance(topic, str) and not rules.objection_to(topic) and not topic.endswith(".fifo")
-    return topic if usable else None
-
-
-class _TooLarge(ValueError):
-    """A number such as 1e999, which is infinite in Python and would be `Infinity` in the report: that is not JSON."""
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise _TooLarge(text[:32])
-    return number
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    if not isinstance(topic, str) or topic.endswith(".fifo") or rules.objection_to(topic, is_for_reports=True):
+        return None
+    return topic
 
 
 def _as_regex(pattern: str) -> str:

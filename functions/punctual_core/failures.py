@@ -5,7 +5,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from .limits import MESSAGE_BYTES, as_json
+from .executions import PermanentStartError
+from .json_text import as_json, from_json
+from .limits import MESSAGE_BYTES
 
 # Of an event that is too large to be reported whole: a character takes at most 12 bytes, escaped twice.
 EXCERPT_CHARACTERS = 20 * 1024
@@ -17,6 +19,15 @@ class Failures:
     def __init__(self, client: Callable[[str], Any], topic: str, undelivered_url: str):
         """`client` makes a client of a service: when there is a failure, and not in every cold start."""
         self._client, self._topic, self._undelivered_url = client, topic, undelivered_url
+
+    def report_refused_start(self, refusal: PermanentStartError, input: str) -> None:
+        """Report an event whose execution Step Functions refuses, by the input that it refuses. Raises as `report`."""
+        fields, _ = from_json(input)
+        received = fields["event"] | {"payload": fields["publish"]["Message"]}
+        error = f"Step Functions does not accept this event: {refusal}"
+        if fields["id"] != fields["revision"]:  # It is named, and has been registered before it could be refused.
+            error += " (an earlier event with this id, if there was one, is not delivered either)"
+        self.report(error, fields["id"], received, received.get("failure_topic"))
 
     def report(self, error: str, id: str, event: Any, failure_topic: str | None) -> None:
         """Report an event and the reason.

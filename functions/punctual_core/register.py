@@ -1,23 +1,36 @@
 """The Register table: which revision is valid for an id that was named or canceled.
 
 An item is `id` (key), `revision` (the SNS MessageId of the message that was published last), `publication_order` (when
-that was), `parked` (the sort key of its event in its lane, or null) and `expires_at`. Deliver reads it once, shortly
-before the event is due: an event whose id has an item with another revision is not delivered.
+that was), `claimed_by` (what it was, "event" or "cancel", for the command), `lane` and `parked` (of its event in the
+Parked table: the partition key and the sort key; null if it is not parked) and `expires_at`. Deliver reads it once,
+shortly before the event is due: an event whose id has an item with another revision is not delivered.
 """
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 # How long an item outlives the last event it could concern: a message may be 23 days on its way from SNS to the queue,
 # 14 in the queue and its dead-letter queue, and 14 again after each of two redrives.
 REGISTER_RETENTION = timedelta(days=90)
-# A cancel does not know when its event is due. An unnamed event that is due later than this is registered too, so that
-# a cancel finds it; any other event is due before a cancel, kept for this limit and the retention, has expired.
+# A cancel, or a replacement, does not know when the event is due that it finds no item of. An unnamed event that is due
+# later than this is registered too, so that there is one; any other event is due before an item, kept for this limit
+# and the retention, has expired.
 UNREGISTERED_LIMIT = timedelta(days=365)
+
+_CLAIM = (
+    "SET revision = :revision, publication_order = :order, claimed_by = :claimed_by, lane = :lane, parked = :parked"
+)
 
 
 class Superseded(Exception):
     """A message published later is valid for this id."""
+
+
+class Place(NamedTuple):
+    """Where an event is parked: the key of its item."""
+
+    lane: str
+    sort_key: str
 
 
 class Register:
@@ -33,20 +46,25 @@ class Register:
         publication_order: str,
         now: datetime,
         due: datetime | None = None,
-        parked: str | None = None,
-    ) -> str | None:
+        parked: Place | None = None,
+    ) -> Place | None:
         """Make `revision` the valid one for `id`.
 
-        `publication_order` sorts as publications do; `due` is None for a cancel; `parked` is the event's sort key if it
-        will be parked. Returns the sort key under which the revision that was valid until now may be parked, if it is
-        another one. Raises `Superseded` if a later publication has claimed the id. Claiming twice is claiming once.
+        `publication_order` sorts as publications do; `due` is None for a cancel; `parked` is where the event will be
+        parked, if it will be. Returns where the revision that was valid until now may be parked, if it is another one.
+        Raises `Superseded` if a later publication has claimed the id. Idempotent.
         """
         # In seconds since 1970, which go on after the year 9999 where dates end.
-        last_concern = max(due, now).timestamp() if due else now.timestamp() + UNREGISTERED_LIMIT.total_seconds()
+        last_concern = now.timestamp() + UNREGISTERED_LIMIT.total_seconds()
+        if due:
+            last_concern = max(last_concern, due.timestamp())
+        null = {"NULL": True}
         claim = {
             ":revision": {"S": revision},
             ":order": {"S": publication_order},
-            ":parked": {"S": parked} if parked else {"NULL": True},
+            ":claimed_by": {"S": "event" if due else "cancel"},
+            ":lane": {"S": parked.lane} if parked else null,
+            ":parked": {"S": parked.sort_key} if parked else null,
         }
         expiry = {":expires_at": {"N": str(int(last_concern + REGISTER_RETENTION.total_seconds()))}}
         # An expiry only ever moves to a later time: a parked revision that was replaced by one due earlier still has to
@@ -58,14 +76,14 @@ class Register:
             raise Superseded
         if former.get("revision", {}).get("S") == revision:
             return None
-        key: str | None = former.get("parked", {}).get("S")
-        return key
+        lane, key = former.get("lane", {}).get("S"), former.get("parked", {}).get("S")
+        return Place(lane, key) if lane and key else None
 
     def _claim_and_extend(self, id: str, values: dict[str, Any]) -> dict[str, Any] | None:
         """Claim an id that is new, or whose item expires no later than this claim."""
         return self._update(
             id,
-            "SET revision = :revision, publication_order = :order, parked = :parked, expires_at = :expires_at",
+            f"{_CLAIM}, expires_at = :expires_at",
             "attribute_not_exists(id) OR (publication_order <= :order AND expires_at <= :expires_at)",
             values,
         )
@@ -74,7 +92,7 @@ class Register:
         """Claim an id whose item expires later than this claim."""
         return self._update(
             id,
-            "SET revision = :revision, publication_order = :order, parked = :parked",
+            _CLAIM,
             "publication_order <= :order",
             values,
         )

@@ -152,10 +152,7 @@ class Sweeper:
             try:
                 self.executions.start(event.execution, event.input)
             except PermanentStartError as refusal:  # It must not block its lane.
-                input = json.loads(event.input)
-                received = input["event"] | {"payload": input["publish"]["Message"]}
-                error = f"Step Functions does not accept this event: {refusal}"
-                self.failures.report(error, input["id"], received, received.get("failure_topic"))
+                self.failures.report_refused_start(refusal, event.input)
         except Exception:  # One event must not fail the others, whatever is wrong with it or with us.
             logger.exception("not started, the next sweep will try", extra={"execution": event.execution})
             return False

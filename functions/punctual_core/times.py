@@ -24,7 +24,11 @@ CALENDAR_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 # the date, and a fraction has to follow seconds.
 _CALENDAR = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?"
 _CLOCK = r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}([.,](?P<fraction>[0-9]+))?)?)?"
-ISO_8601 = re.compile(rf"({_CALENDAR})([T ]{_CLOCK}(Z|[+-][0-9]{{2}}(:?[0-5][0-9])?)?)?")
+ISO_8601 = re.compile(rf"({_CALENDAR})(?P<clock>[T ]{_CLOCK}(Z|[+-][0-9]{{2}}(:?[0-5][0-9])?)?)?")
+# As Java's ZonedDateTime is printed. An offset and a zone may contradict each other, so one of them has to go.
+ZONE_SUFFIX = re.compile(r".*(\[[A-Za-z0-9_+/-]{1,40}\])")
+# Ten years with their leap days. What is more is mostly a time since 1970, taken for a delay.
+MAX_DELAY = timedelta(days=3653)
 NOT_ISO_8601 = "must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z"
 DELAYED_BEYOND_CALENDAR = "must not end after 9999-12-31T23:59:59Z"
 OUTSIDE_CALENDAR = "must be from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z"
@@ -67,15 +71,17 @@ class EventTimes:
 
 def parse_date(text: str, timezone: ZoneInfo | None = None) -> datetime:
     """The time in UTC that an ISO 8601 text means: without an offset it is local time in the zone, or UTC if there is
-    none; without a time it is midnight. A local time that exists twice means the first.
+    none; without a time it is the start of the day, which is midnight, or later if clocks are set forward then. A local
+    time that exists twice means the first. A fraction may have any number of digits, and is rounded up to the
+    microsecond: nothing may be early.
 
     Raises ValueError with the end of a sentence that begins with the field's name.
     """
     match = ISO_8601.fullmatch(text)
     if not match:
+        if suffixed := ZONE_SUFFIX.fullmatch(text):
+            raise ValueError(f"must not end with {suffixed[1]}: send an offset alone, or local time beside timezone")
         raise ValueError(NOT_ISO_8601)
-    if len(match["fraction"] or "") > 6:
-        raise ValueError("must not be finer than a microsecond")
     try:
         written = datetime.fromisoformat(text)
     except ValueError as impossible:
@@ -86,7 +92,12 @@ def parse_date(text: str, timezone: ZoneInfo | None = None) -> datetime:
         raise ValueError("must not have an offset beside timezone")
     try:
         moment = (written if written.tzinfo else written.replace(tzinfo=timezone or UTC)).astimezone(UTC)
-        exists = written.tzinfo or moment.astimezone(timezone or UTC).replace(tzinfo=None) == written
+        if timezone and not match["clock"]:
+            moment = _start_of_day(written, timezone)
+        local = moment.astimezone(timezone or UTC).replace(tzinfo=None)
+        exists = written.tzinfo or (local == written if match["clock"] else local.date() == written.date())
+        if (match["fraction"] or "")[6:].strip("0"):  # Python has cut it off.
+            moment += timedelta(microseconds=1)
     except OverflowError:
         raise ValueError(OUTSIDE_CALENDAR) from None
     if not exists:
@@ -100,10 +111,9 @@ def parse_delay(seconds: object) -> timedelta:
         raise ValueError("must be a number of seconds")
     if seconds < 0:
         raise ValueError("must not be negative")
-    try:
-        return timedelta(seconds=seconds)
-    except OverflowError:
-        raise ValueError(DELAYED_BEYOND_CALENDAR) from None
+    if seconds > MAX_DELAY.total_seconds():
+        raise ValueError("must not be more than ten years (315619200 seconds): name a date")
+    return timedelta(seconds=seconds)
 
 
 def after(accepted_at: datetime, delay: timedelta) -> datetime:
@@ -128,6 +138,23 @@ def zone(name: str) -> ZoneInfo:
 def instant(moment: datetime) -> str:
     """A time in UTC as ISO 8601: in whole seconds, the only form that a Wait state honors, or else in microseconds."""
     return moment.replace(tzinfo=None).isoformat() + "Z"
+
+
+def _start_of_day(midnight: datetime, zone: ZoneInfo) -> datetime:
+    """The first moment that the zone shows as this day or a later one, in UTC. `midnight` is local, without a zone."""
+    # If there is no such local time, these are the moments just before and after which clocks are set forward.
+    before, after = (midnight.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (1, 0))
+    while after - before > timedelta(seconds=1):
+        middle = before + _floor_seconds((after - before) / 2)
+        if middle.astimezone(zone).date() < midnight.date():
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def _floor_seconds(duration: timedelta) -> timedelta:
+    return timedelta(seconds=duration // timedelta(seconds=1))
 
 
 def _within_calendar(moment: datetime) -> datetime:

@@ -11,6 +11,7 @@ DELETES = [{"DeleteRequest": {"Key": {"lane": {"S": "lane-00"}, "sort_key": {"S"
 START = {"stateMachineArn": "arn", "name": "order", "input": "{}"}
 MESSAGE = {"TopicArn": "arn", "Message": "hello"}
 QUEUE = {"QueueUrl": "url"}
+ENTRIES = [{"Id": str(number), "VisibilityTimeout": 7} for number in range(11)]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ QUEUE = {"QueueUrl": "url"}
         ("sqs", "ReceiveMessage", QUEUE | {"MaxNumberOfMessages": 10}, QUEUE | {"MaxNumberOfMessages": 11}),
         ("sqs", "ReceiveMessage", QUEUE | {"WaitTimeSeconds": 20}, QUEUE | {"WaitTimeSeconds": 21}),
         ("sqs", "ChangeMessageVisibility", {"VisibilityTimeout": 43200}, {"VisibilityTimeout": 43201}),
+        ("sqs", "ChangeMessageVisibilityBatch", {"Entries": ENTRIES[:10]}, {"Entries": ENTRIES}),
+        ("sqs", "ChangeMessageVisibilityBatch", {"Entries": ENTRIES[:1]}, {"Entries": ENTRIES[:1] * 2}),
         ("lambda", "Invoke", {"InvocationType": "Event"}, {"InvocationType": "Async"}),
         ("lambda", "Invoke", {"Payload": "x"}, {"Payload": "x" * (256 * KIB + 1)}),
     ],

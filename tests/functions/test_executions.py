@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from punctual_core.clients import client
 from punctual_core.executions import Executions, PermanentStartError
 
@@ -35,22 +35,3 @@ def test_anything_else_may_pass(cloud, workflow, code):
     cloud.fail("StartExecution", code)
     with pytest.raises(ClientError, match=code):
         workflow.start("order", "{}")
-
-
-def test_no_answer_may_pass(cloud, workflow):
-    """A timeout is no ClientError."""
-    cloud.lose_answer("StartExecution")
-    with pytest.raises(BotoCoreError):
-        workflow.start("order", "{}")
-
-
-def test_a_reason_without_words_is_its_code(workflow, monkeypatch):
-    """Whatever Step Functions leaves out."""
-
-    def refuse(**_):
-        raise ClientError({"Error": {"Code": "InvalidName"}}, "StartExecution")
-
-    monkeypatch.setattr(workflow._client, "start_execution", refuse)
-    with pytest.raises(PermanentStartError) as raised:
-        workflow.start("order", "{}")
-    assert str(raised.value) == "InvalidName: "

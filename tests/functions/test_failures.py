@@ -126,13 +126,6 @@ def test_a_message_too_large_to_be_reported_whole_is_reported_with_its_beginning
     assert report["id"] == "m-1" and report["error"]
 
 
-def test_the_largest_message_that_fits_is_reported_whole(cloud):
-    """Whatever can be scheduled can be reported."""
-    message = event(payload="x" * (MESSAGE_BYTES - 1000), dtae=1)
-    take(message, at("10:00"))
-    assert cloud.reports()[0]["event"] == message
-
-
 def test_a_report_of_exactly_256_kib_is_whole_and_a_byte_more_is_not(cloud):
     """SNS takes 262,144 bytes."""
     failures = Failures(client, os.environ["FAILURE_TOPIC_ARN"], os.environ["UNDELIVERED_URL"])

@@ -51,7 +51,8 @@ def histories(draw: st.DrawFn, named: bool) -> list[Published]:
         kinds = ["schedule", *(["cancel"] * draw(st.integers(0, 2)))]
     history = []
     for number, kind in enumerate(kinds):
-        published_at = START + draw(seconds(60))
+        # Often in the same millisecond, as SNS stamps the messages of one PublishBatch.
+        published_at = START + draw(st.sampled_from([timedelta(), SECOND]) | seconds(60))
         taken_at = [published_at + draw(st.sampled_from([SECOND / 4, SECOND]) | seconds(60))]
         for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
             taken_at.append(taken_at[0] + draw(seconds(60)))
@@ -77,7 +78,7 @@ def play(cloud: Cloud, history: list[Published], id: str | None) -> list[str]:
                 message = {"cancel": id or history[0].message_id}
                 if one.due:
                     message = event(one.due, **({"id": id} if id else {}))
-                take(message, now, one.published_at, message_id=one.message_id)
+                take(message, now, one.published_at, sent_at=now, message_id=one.message_id)  # Each copy has its own.
             case "sweep":
                 sweep(now)
             case "look" if wanted(cloud, looks_for[number]):

@@ -14,37 +14,6 @@ def due_in(seconds: float) -> dict:
     return {"due_ms": int((time.time() + seconds) * 1000)}
 
 
-@pytest.mark.parametrize("milliseconds", [0, 1, 3, 10, 30])
-def test_it_returns_when_the_event_is_due_and_not_before(milliseconds):
-    """Never early, by the clock that says what is due."""
-    event = due_in(milliseconds / 1000)
-    hold.handler(event, None)
-    assert time.time() * 1000 >= event["due_ms"]
-
-
-def test_it_does_not_trust_sleep(monkeypatch):
-    """Sleep follows another clock and may end early: then it sleeps again."""
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds / 2))
-    event = due_in(0.02)
-    hold.handler(event, None)
-    assert time.time() * 1000 >= event["due_ms"]
-
-
-@pytest.mark.parametrize("due_ms", [1577836800500, 0])
-def test_it_returns_at_once_for_a_past_time(monkeypatch, due_ms):
-    """A late event does not wait."""
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("slept"))
-    hold.handler({"due_ms": due_ms}, None)
-
-
-def test_it_refuses_more_than_a_fraction(monkeypatch):
-    """A function is not the place to wait: an execution never asks for more than three seconds."""
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("slept"))
-    with pytest.raises(ValueError, match="not a fraction"):
-        hold.handler(due_in(4), None)
-
-
 class Clock:
     """A clock that only sleep moves; `lags` is the part of each sleep that passes."""
 
@@ -61,11 +30,11 @@ class Clock:
 
 @pytest.mark.parametrize(
     ("due_ms", "slept"),
-    [(1_000_000, []), (999_999, []), (1_000_250, [0.25]), (1_003_000, [3.0])],
-    ids=["due now", "past", "a quarter", "three seconds"],
+    [(1_000_000, []), (999_999, []), (0, []), (1_000_250, [0.25]), (1_001_500, [1.5])],
+    ids=["due now", "past", "long past", "a quarter", "the longest"],
 )
 def test_it_sleeps_until_the_event_is_due_and_no_longer(monkeypatch, due_ms, slept):
-    """By a clock that stands at 1,000 s: not at all for what is due, and at most three seconds."""
+    """By a clock that stands at 1,000 s: not at all for what is due, and 1.5 s for the longest that is asked for."""
     clock = Clock()
     monkeypatch.setattr(hold, "time", clock)
     hold.handler({"due_ms": due_ms}, None)
@@ -73,11 +42,27 @@ def test_it_sleeps_until_the_event_is_due_and_no_longer(monkeypatch, due_ms, sle
 
 
 def test_it_sleeps_again_if_the_clock_lags_behind(monkeypatch):
-    """Half of each sleep passes: it sleeps for the rest until none is left."""
+    """Never early: sleep follows another clock, so it sleeps until the one that counts says that the event is due."""
     clock = Clock(lags=0.5)
     monkeypatch.setattr(hold, "time", clock)
     hold.handler({"due_ms": 1_001_000}, None)
     assert clock.slept[:3] == [1.0, 0.5, 0.25] and clock.now == 1_001.0
+
+
+def test_it_refuses_what_it_could_not_wait_for(monkeypatch):
+    """Its timeout is 2 s: it would be ended in the middle, and a function is not the place to wait."""
+    clock = Clock()
+    monkeypatch.setattr(hold, "time", clock)
+    with pytest.raises(ValueError, match="not a fraction"):
+        hold.handler({"due_ms": 1_002_000}, None)
+    assert not clock.slept
+
+
+def test_it_reads_the_clock_that_says_what_is_due():
+    """Never early, by the machine's time of day."""
+    due_ms = int((time.time() + 0.03) * 1000)
+    hold.handler({"due_ms": due_ms}, None)
+    assert time.time() * 1000 >= due_ms
 
 
 def test_it_imports_little():

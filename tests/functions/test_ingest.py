@@ -2,20 +2,17 @@
 
 import json
 import os
-import threading
-from concurrent.futures import wait
-from concurrent.futures._base import DoneAndNotDoneFutures
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from punctual_core import ingest
 from punctual_core.clients import client
+from punctual_core.event import Rules
 
 from tests.conftest import (
-    FIFO_TARGET,
     HORIZON,
     OWN_FAILURE_TOPIC,
+    Killed,
     LambdaContext,
     at,
     event,
@@ -63,15 +60,6 @@ def test_a_far_event_is_parked_and_started_once_when_its_time_comes(cloud):
     assert len(cloud.starts) == 1 and not cloud.parked()
 
 
-def test_near_and_far_get_the_same_input(cloud):
-    """The horizon decides when an execution starts, not what it does."""
-    take(event(at("10:00")), at("09:55"), message_id="m-1")
-    sweep(at("09:59:55"))
-    take(event(at("10:00")), at("09:59:55"), message_id="m-1")
-    parked, started = cloud.starts
-    assert parked == started
-
-
 @pytest.mark.parametrize(("early", "outcome"), [(HORIZON, "Started"), (HORIZON + timedelta(microseconds=1), "Parked")])
 def test_the_horizon_is_the_only_boundary(cloud, early, outcome):
     """Exactly at the horizon an event is near, a microsecond further it is far."""
@@ -90,43 +78,12 @@ def test_an_unnamed_event_costs_one_write(cloud):
     assert len(cloud.calls("PutItem")) == 1 and not cloud.calls("UpdateItem")
 
 
-def test_an_execution_is_named_after_its_event(cloud):
-    """The console finds it by the id; a replacement has another name."""
-    take(event(at("10:00"), id="order"), at("09:59:55"), message_id="12345678-9")
-    assert cloud.starts[0].name == "order-12345678"
-
-
-def test_a_fifo_event_carries_its_group_and_deduplication_id(cloud):
-    """SNS discards a repeated delivery to a FIFO topic."""
-    take(event(at("10:00"), target=FIFO_TARGET), at("09:59:55"), message_id="m-1")
-    assert (
-        cloud.starts[0].input["publish"].items() >= {"MessageGroupId": "m-1", "MessageDeduplicationId": "m-1"}.items()
-    )
-
-
-@pytest.mark.parametrize(("ahead", "is_parked"), [(SOON, False), (LATER, True)], ids=["near", "far"])
-def test_the_register_says_where_a_named_event_is_parked(cloud, ahead, is_parked):
-    """Its sort key; null for one that was started."""
-    take(event(at("10:00") + ahead, id="order"), at("10:00"), message_id="m-1")
-    keys = [item["sort_key"] for item in cloud.parked()]
-    assert cloud.register()["order"]["parked"] == (keys[0] if is_parked else True)
-    assert len(keys) == is_parked
-
-
 def test_the_same_sqs_message_twice_parks_once(cloud):
     """SQS may deliver a message twice: the second time overwrites the same item."""
     again = record(event(at("10:00")))
     for clock in ("09:55", "09:56"):
         assert ingest.ingest.take(again, at(clock)) == "Parked"
     assert sweep(at("10:00")).started == 1
-
-
-def test_the_same_sqs_message_twice_starts_twice_with_one_id(cloud):
-    """A near event that SQS repeats is delivered twice, with one id by which its consumer recognizes it."""
-    again = record(event(at("10:00")))
-    for clock in ("09:59:55", "09:59:57"):
-        assert ingest.ingest.take(again, at(clock)) == "Started"
-    assert cloud.starts[0] == cloud.starts[1]
 
 
 # --- Refused ---
@@ -140,41 +97,31 @@ def test_a_refused_message_is_reported_with_the_reason_and_what_was_received(clo
     assert not cloud.starts and not cloud.parked() and not cloud.register()
 
 
-def test_a_refused_message_is_reported_to_its_own_failure_topic(cloud):
-    """A usable failure_topic is used, even for an event that is not."""
-    take(event("soon", failure_topic=OWN_FAILURE_TOPIC), at("10:00"))
-    assert len(cloud.reports(OWN_FAILURE_TOPIC)) == 1 and not cloud.reports()
-
-
-def test_an_unusable_failure_topic_does_not_lose_the_report(cloud):
-    """The stack's own topic gets it."""
-    take(event(failure_topic="nowhere"), at("10:00"))
-    assert [report["error"] for report in cloud.reports()] == ["failure_topic must be the ARN of an SNS topic"]
-
-
-def test_a_lone_surrogate_is_reported_escaped(cloud):
-    """It can't be encoded, so the report has it as the escape it came as."""
-    take('{"payload": "\\ud800"}', at("10:00"))
-    assert cloud.reports()[0]["event"] == {"payload": "\ud800"}
-
-
-def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud):
-    """It would be refused at every attempt, so it is reported instead of retried."""
+@pytest.mark.parametrize(
+    ("name", "consequence"),
+    [
+        ({"id": "order"}, " (an earlier event with this id, if there was one, is not delivered either)"),
+        ({}, ""),  # It has replaced nothing.
+    ],
+    ids=["named", "unnamed"],
+)
+@pytest.mark.parametrize(("ahead", "outcome"), [(SOON, "Refused"), (LATER, "Parked")], ids=["near", "parked"])
+def test_an_event_that_step_functions_refuses_permanently_is_reported(cloud, name, consequence, ahead, outcome):
+    """It would be refused at every attempt, so it is reported as received instead of retried. It has claimed its id
+    before, because a repeated message whose event was canceled must not be started: so the report says that the earlier
+    event is gone."""
+    take(event(at("11:30"), **name), at("08:00"))
     cloud.fail("StartExecution", "InvalidExecutionInput")
-    assert take(event(at("10:00"), id="order"), at("09:59:55")) == "Refused"
-    (report,) = cloud.reports()
-    assert report["error"] == (
-        "Step Functions does not accept this event: InvalidExecutionInput: InvalidExecutionInput by the test "
-        "(an earlier event with this id, if there was one, is not delivered either)"
-    )
-    assert (report["id"], report["event"]) == ("order", event(at("10:00"), id="order"))
-
-
-def test_of_an_unnamed_event_that_is_refused_permanently_no_earlier_one_is_mentioned(cloud):
-    """It has replaced nothing."""
-    cloud.fail("StartExecution", "InvalidExecutionInput")
-    take(event(at("10:00")), at("09:59:55"))
-    assert cloud.reports()[0]["error"].endswith("InvalidExecutionInput by the test")
+    message = event(at("10:00"), failure_topic=OWN_FAILURE_TOPIC, **name)
+    text = json.dumps(message | {"attributes": {"price": 1.1}}).replace("1.1", "1.10")
+    assert take(text, at("10:00") - ahead, message_id="m-1") == outcome
+    sweep(at("10:00"))
+    (report,) = cloud.reports(OWN_FAILURE_TOPIC)
+    reason = "InvalidExecutionInput: InvalidExecutionInput by the test"
+    assert report["error"] == f"Step Functions does not accept this event: {reason}{consequence}"
+    assert (report["id"], report["event"]) == (name.get("id", "m-1"), json.loads(text))
+    assert '"price":1.10' in cloud.calls("Publish")[0]["Message"]
+    assert len(cloud.parked()) == (not name)  # The other event is another one, or has been replaced.
 
 
 def test_text_that_was_sent_to_the_queue_itself_is_taken_as_the_message(cloud):
@@ -194,23 +141,17 @@ def test_anything_in_the_queue_is_reported(cloud, body):
 # --- Batches, and what AWS does to them ---
 
 
-def test_an_invalid_message_among_nine_valid_ones_is_reported_alone(cloud):
-    """Nine start, one is reported, none is retried."""
+@pytest.mark.parametrize("fault", ["fail", "lose_answer"])
+def test_a_fault_of_aws_fails_only_the_message_that_it_affects(cloud, fault):
+    """One start is throttled, or gets no answer: that message is retried, the other nine are done."""
     records = batch(datetime.now(UTC))
-    records[4] = record("invalid")
-    assert handle(*records) == []
-    assert len(cloud.starts) == 9 and len(cloud.reports()) == 1
-
-
-def test_a_fault_of_aws_fails_only_the_message_that_it_affects(cloud):
-    """One start is throttled: that message is retried, the other nine are done."""
-    records = batch(datetime.now(UTC))
-    cloud.fail("StartExecution", when=named("order-4"))
+    getattr(cloud, fault)("StartExecution", when=named("order-4"))
     assert handle(*records) == [records[4]["messageId"]]
-    assert len(cloud.starts) == 9 and not cloud.reports()
     cloud.recover()
     assert handle(records[4]) == []
-    assert sorted(start.input["id"] for start in cloud.starts) == [f"order-{number}" for number in range(10)]
+    started = [start.input["id"] for start in cloud.starts]
+    assert {*started} == {f"order-{number}" for number in range(10)} and started.count("order-3") == 1
+    assert not cloud.reports()
 
 
 def test_a_bug_fails_only_the_message_that_it_affects(cloud, monkeypatch):
@@ -219,16 +160,6 @@ def test_a_bug_fails_only_the_message_that_it_affects(cloud, monkeypatch):
     records[4] = {**records[4], "body": None}
     assert handle(*records) == [records[4]["messageId"]]
     assert len(cloud.starts) == 9
-
-
-@pytest.mark.parametrize("operation", ["StartExecution", "PutItem", "UpdateItem", "Publish"])
-def test_a_short_fault_is_retried_within_the_call(cloud, operation):
-    """Two throttled attempts of any call have no effect."""
-    cloud.fail(operation, times=2)
-    now = datetime.now(UTC)
-    records = [record(event(now + SOON)), record(event(now + LATER)), record({"cancel": "x"}), record("refused")]
-    assert handle(*records) == []
-    assert (len(cloud.starts), len(cloud.parked()), len(cloud.register()), len(cloud.reports())) == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -269,103 +200,15 @@ def test_a_lost_answer_of_a_start_repeats_the_event_and_does_not_lose_it(cloud):
     assert len(cloud.calls("StartExecution")) == 2 and len({start.name for start in cloud.starts}) == 1
 
 
-def test_ingest_dying_in_the_middle_of_a_batch_loses_nothing(cloud):
+@pytest.mark.filterwarnings("ignore:No application metrics")
+def test_ingest_killed_in_the_middle_of_a_batch_loses_nothing(cloud):
     """Lambda reports nothing then, so the whole batch is retried; events that had been started are repeated."""
-    records = [record(event(at("10:00"), id=f"order-{number}")) for number in range(3)]
-    assert ingest.ingest.take(records[0], at("09:59:55")) == "Started"
-    for again in records:
-        assert ingest.ingest.take(again, at("09:59:57")) == "Started"
-    assert [start.input["id"] for start in cloud.starts] == ["order-0", "order-0", "order-1", "order-2"]
-
-
-# --- Retries ---
-
-
-@pytest.mark.parametrize(("receives", "delay"), [(1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (11, 600), (999, 600)])
-def test_a_failed_message_is_retried_after_2_4_8_and_at_most_600_seconds(cloud, receives, delay):
-    """Not after the queue's three minutes: a failed call must not make an event minutes late."""
-    cloud.fail("StartExecution")
-    handle(record(event(datetime.now(UTC) + SOON), receives=receives))
-    assert cloud.asked("ChangeMessageVisibility") == [
-        {
-            "QueueUrl": os.environ["INPUT_QUEUE_URL"],
-            "ReceiptHandle": "a-receipt-handle",
-            "VisibilityTimeout": delay,
-        }
-    ]
-
-
-@pytest.mark.parametrize("fault", ["fail", "lose_answer"])
-def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud, fault):
-    """After the queue's own visibility timeout; whether SQS refuses or does not answer."""
-    cloud.fail("StartExecution")
-    getattr(cloud, fault)("ChangeMessageVisibility")
-    failed = record(event(datetime.now(UTC) + SOON))
-    assert handle(failed) == [failed["messageId"]]
-
-
-def test_a_message_is_retried_if_a_call_gets_no_answer(cloud):
-    """A timeout is no ClientError: that message is retried soon, the other nine are done."""
-    records = batch(datetime.now(UTC))
-    cloud.lose_answer("StartExecution", when=named("order-4"))
-    assert handle(*records) == [records[4]["messageId"]]
-    assert {start.input["id"] for start in cloud.starts} == {f"order-{number}" for number in range(10)}
-    assert len(cloud.calls("ChangeMessageVisibility")) == 1
-
-
-# --- Time ---
-
-
-class Waits:
-    """In place of `wait`: how long the handler would wait for a batch, and for the messages that are made visible. The
-    first `unfinished` waits end with nothing done."""
-
-    def __init__(self, unfinished: int = 0):
-        self.seconds, self._unfinished = [], unfinished
-
-    def __call__(self, acts, timeout):
-        self.seconds.append(timeout)
-        done, pending = wait(acts, timeout=10)
-        if len(self.seconds) <= self._unfinished:
-            return DoneAndNotDoneFutures(set(), done | pending)
-        return DoneAndNotDoneFutures(done, pending)
-
-
-@pytest.mark.parametrize(
-    ("left", "seconds"), [(30, [25, 28]), (12.5, [7.5, 10.5]), (5, [0, 3]), (3, [0, 1]), (1, [0, 0])]
-)
-def test_the_handler_answers_5_seconds_before_its_time_is_up(cloud, monkeypatch, capsys, left, seconds):
-    """3 of them to make the messages that are not done visible again; never a negative time."""
-    waits = Waits(unfinished=1)
-    monkeypatch.setattr(ingest, "wait", waits)
-    waiting = record(event(datetime.now(UTC) + SOON))
-    answer = ingest.handler({"Records": [waiting]}, LambdaContext(seconds_left=left))
-    assert waits.seconds == pytest.approx(seconds)
-    assert '"Failed":[1.0]' in capsys.readouterr().out
-    assert answer == {"batchItemFailures": [{"itemIdentifier": waiting["messageId"]}]}
-    assert len(cloud.calls("ChangeMessageVisibility")) == 1
-
-
-def test_a_batch_that_is_done_waits_for_nothing_else(cloud, monkeypatch):
-    """No message is made visible again."""
-    waits = Waits()
-    monkeypatch.setattr(ingest, "wait", waits)
-    assert handle(*batch(datetime.now(UTC))) == []
-    assert len(waits.seconds) == 1 and not cloud.calls("ChangeMessageVisibility")
-
-
-def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
-    """Each start waits for nine others: with fewer threads none would end."""
-    together = threading.Barrier(10)
-
-    class Meeting(ingest.Executions):
-        def start(self, name, input):
-            together.wait(5)
-            super().start(name, input)
-
-    meeting = Meeting(client("stepfunctions"), os.environ["DELIVER_ARN"])
-    monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=meeting))
-    assert handle(*batch(datetime.now(UTC))) == []
+    records = batch(datetime.now(UTC), 3)
+    cloud.kill("StartExecution", when=named("order-1"), times=1)
+    with pytest.raises(Killed):
+        handle(*records)
+    assert handle(*records) == []
+    assert {start.input["id"] for start in cloud.starts} == {"order-0", "order-1", "order-2"}
 
 
 # --- What it counts ---
@@ -398,76 +241,38 @@ def test_each_message_is_counted_by_what_became_of_it(cloud, capsys):
     assert {(each["Name"], each["Unit"]) for each in directive["Metrics"]} == {(name, "Count") for name in counts}
 
 
-# --- What it is configured with ---
+# --- What it reads ---
 
 
-def test_the_environment_says_what_is_accepted_and_where_everything_is(monkeypatch):
+def test_the_environment_says_what_is_accepted(monkeypatch):
     """Patterns may have spaces around them; a user is required if the parameter is true."""
     monkeypatch.setenv("TARGET_TOPIC_ARNS", "arn:one, arn:two ,arn:three")
-    monkeypatch.setenv("HORIZON_SECONDS", "9")
     for value, is_required in (("true", True), ("false", False)):
         monkeypatch.setenv("ENFORCE_USER", value)
-        made = ingest._from_environment()
-        assert made.rules.user_required is is_required
-    assert made.rules.allowed_topics == ("arn:one", "arn:two", "arn:three")
-    assert made.rules.input_topic == os.environ["INPUT_TOPIC_ARN"]
-    assert made.horizon == timedelta(seconds=9)
-    assert (made.parking._table, made.register._table) == (os.environ["PARKED_TABLE"], os.environ["REGISTER_TABLE"])
-    assert made.workflow._arn == os.environ["DELIVER_ARN"]
-    assert (made.failures._topic, made.failures._undelivered_url) == (
-        os.environ["FAILURE_TOPIC_ARN"],
-        os.environ["UNDELIVERED_URL"],
-    )
+        assert ingest._from_environment().rules == Rules(
+            input_topic=os.environ["INPUT_TOPIC_ARN"],
+            allowed_topics=("arn:one", "arn:two", "arn:three"),
+            user_required=is_required,
+            failure_topic=os.environ["FAILURE_TOPIC_ARN"],
+            alarm_topic=os.environ["ALARM_TOPIC_ARN"],
+        )
 
 
 def test_a_message_without_an_envelope_is_dated_by_its_queue():
-    """SentTimestamp is in milliseconds; the order of publication has the same time twice, then the id."""
+    """SentTimestamp is in milliseconds; in the order of publication the time comes first, then the id."""
     direct = record("", at("09:00"), sent_at=at("10:00:00.250")) | {"body": "text", "messageId": "sqs-1"}
     notification = ingest.read(direct)
     assert (notification.text, notification.message_id) == ("text", "sqs-1")
     assert notification.accepted_at == at("10:00:00.250") and notification.accepted_at.tzinfo is UTC
     seconds = f"{at('10:00:00.250').timestamp():.6f}"
-    assert notification.publication_order == f"0{seconds} 0{seconds} sqs-1"
+    assert notification.publication_order == f"0{seconds} sqs-1"
 
 
 def test_the_order_of_publication_sorts_as_times_do_at_any_time():
     """As text: also before 2001, when the seconds since 1970 had nine digits."""
     times = [at("00:00", "1999-12-31"), at("09:00"), at("10:00"), at("10:00:00.001"), at("00:00", "2286-12-31")]
-    orders = [ingest.read(record("", time, sent_at=at("10:00"))).publication_order for time in times]
+    orders = [ingest.read(record("", time)).publication_order for time in times]
     assert orders == sorted(orders) and len({len(order.split()[0]) for order in orders}) == 1
-
-
-def test_a_slow_call_fails_its_message_alone(cloud, monkeypatch):
-    """One start gets no answer until the invocation's time is up: the handler answers before that, with that message as
-    failed and to be retried in 2 seconds; the other nine are done, and not repeated."""
-    records, answer_now = batch(datetime.now(UTC)), threading.Event()
-
-    class Slow(ingest.Executions):
-        def start(self, name, input):
-            if name.startswith("order-4"):
-                answer_now.wait(10)
-            super().start(name, input)
-
-    slow = Slow(client("stepfunctions"), os.environ["DELIVER_ARN"])
-    monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=slow))
-    answer = ingest.handler({"Records": records}, LambdaContext(seconds_left=ingest.ANSWER_MARGIN_SECONDS + 1))
-    started_in_time = sorted(start.input["id"] for start in cloud.starts)
-    answer_now.set()
-    assert answer == {"batchItemFailures": [{"itemIdentifier": records[4]["messageId"]}]}
-    assert started_in_time == sorted(f"order-{number}" for number in range(10) if number != 4)
-    (call,) = cloud.calls("ChangeMessageVisibility")
-    assert call["VisibilityTimeout"] == 2
-
-
-def test_a_replacement_that_step_functions_refuses_has_displaced_the_earlier_event(cloud):
-    """It is refused at every attempt: the earlier event is not delivered either, and the report says so.
-    (The claim has to come first: a repeated message whose event was canceled must not be started.)"""
-    take(event(at("11:00"), id="order"), at("09:00"))
-    cloud.fail("StartExecution", "InvalidExecutionInput")
-    assert take(event(at("10:00"), id="order", failure_topic=OWN_FAILURE_TOPIC), at("09:59:55")) == "Refused"
-    assert not cloud.parked()
-    (report,) = cloud.reports(OWN_FAILURE_TOPIC)
-    assert "an earlier event with this id, if there was one, is not delivered either" in report["error"]
 
 
 def test_a_delay_counts_from_publication_however_late_and_often_the_message_is_read(cloud):
@@ -500,7 +305,7 @@ def test_a_message_published_to_the_topic_arrives_in_the_form_that_ingest_reads(
     assert before.timestamp() <= float(notification.publication_order.split()[0]) <= datetime.now(UTC).timestamp()
     cloud.fail("PutItem")
     assert handle(arrived) == [received["MessageId"]]  # and its receipt is one that SQS takes:
-    assert len(cloud.calls("ChangeMessageVisibility")) == 1
+    assert len(cloud.calls("ChangeMessageVisibilityBatch")) == 2
 
 
 def test_the_time_of_an_envelope_is_read_in_utc_and_one_beyond_the_calendar_is_none():
@@ -510,3 +315,27 @@ def test_the_time_of_an_envelope_is_read_in_utc_and_one_beyond_the_calendar_is_n
     assert read.accepted_at == at("09:00") and read.accepted_at.tzinfo is UTC
     body = json.dumps(envelope | {"Timestamp": "0001-01-01T00:00:00+23:00"})
     assert ingest.read(record("") | {"body": body}).text == body
+
+
+@pytest.mark.parametrize(
+    ("stated", "believed"),
+    [("09:00", "09:00"), ("10:00:01", "10:00:01"), ("10:00:01.001", "10:00")],
+    ids=["earlier", "by another clock", "later"],
+)
+def test_a_message_is_dated_no_later_than_the_queue_got_it(stated, believed):
+    """Whoever writes to the queue itself can't make a message that wins over all that are published later. (SNS and SQS
+    have clocks of their own, so a second is allowed.)"""
+    assert ingest.read(record("", at(stated), sent_at=at("10:00"))).accepted_at == at(believed)
+
+
+def test_a_message_dated_in_the_year_9999_does_not_outlive_a_cancel(cloud):
+    """It is canceled by what is published afterward."""
+    take(event(at("12:00"), id="order"), at("10:00"), at("00:00", "9999-12-31"), sent_at=at("10:00"))
+    take({"cancel": "order"}, at("11:00"))
+    assert not cloud.parked()
+
+
+def test_a_message_id_that_sns_does_not_give_makes_no_notification(cloud):
+    """The body is the message: such an id could neither name an execution nor be a key."""
+    forged = record(event(at("10:00")), message_id="../1")
+    assert ingest.read(forged).text == forged["body"]

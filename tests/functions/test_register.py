@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
+from punctual_core import lanes
 from punctual_core.register import REGISTER_RETENTION, UNREGISTERED_LIMIT
 
 from tests.conftest import at, event, sweep, take, wanted
@@ -58,18 +59,18 @@ def test_three_messages_in_any_order_end_as_the_last_published_says(cloud, order
     assert not cloud.parked()
 
 
-@pytest.mark.parametrize("in_order", [True, False])
-def test_messages_of_the_same_millisecond_are_ordered_by_the_queue_then_by_their_ids(cloud, in_order):
-    """SNS's time may tie: then the time of the queue decides, then the MessageId; never the order of processing."""
-    for ids in (("a", "b"), ("b", "a")):
-        cloud.forget()
-        sent_at = [at("08:00:00.001"), at("08:00:00.002")] if ids == ("b", "a") else [at("08:00:00.001")] * 2
-        messages = list(zip(ids, sent_at, strict=True))
-        for id, sent in messages if in_order else reversed(messages):
-            message = event(at("10:00"), id="order", payload=id)
-            take(message, at("09:00"), at("08:00"), sent_at=sent, message_id=id)
-        sweep(at("10:00"))
-        assert delivered(cloud) == [ids[1]]
+@pytest.mark.parametrize("greater", ["schedule", "cancel"])
+@pytest.mark.parametrize("order", sorted(set(permutations("aabb"))), ids="".join)
+def test_copies_of_messages_of_one_millisecond_end_the_same_in_any_order(cloud, greater, order):
+    """SNS's time ties: the MessageId decides. Each message is in the queue twice, and the copy that the queue got later
+    is no later publication."""
+    later = {"cancel": "order"} if greater == "cancel" else event(at("10:00"), id="order", payload="b")
+    messages = {"a": event(at("10:00"), id="order", payload="a"), "b": later}
+    for number, id in enumerate(order):
+        sent_at = at("08:00") + timedelta(milliseconds=7 * number)
+        take(messages[id], at("09:00"), at("08:00"), sent_at=sent_at, message_id=id)
+    sweep(at("10:00"))
+    assert delivered(cloud) == (["b"] if greater == "schedule" else [])
 
 
 def test_the_time_of_publication_counts_and_not_that_of_the_queue(cloud):
@@ -90,11 +91,16 @@ def test_a_repeated_message_is_not_its_own_replacement(cloud):
     assert delivered(cloud) == ["order-4711"]
 
 
-def test_an_old_message_that_is_redelivered_changes_nothing(cloud):
-    """Schedule, replace, and the first message redelivered: the replacement remains valid."""
-    first = ("08:00", event(at("10:00"), id="order", payload="first"))
-    take_all(first, ("08:01", event(at("10:01"), id="order", payload="second")), first)
-    sweep(at("11:00"))
+def test_an_earlier_replacement_whose_start_fails_is_not_lost(cloud):
+    """It has claimed the id, whose item expires later than it could: its retry has to pass for itself, and not for an
+    older message."""
+    take_all(("08:00", event(at("09:00") + YEARS, id="order", payload="first")))
+    cloud.fail("StartExecution")
+    replacement = ("08:01", event(at("09:00:05"), id="order", payload="second"))
+    with pytest.raises(Exception, match="ThrottlingException"):
+        take_all(replacement)
+    cloud.recover()
+    take_all(replacement)
     assert delivered(cloud) == ["second"]
 
 
@@ -133,6 +139,20 @@ def test_two_revisions_of_one_id_at_one_moment_do_not_overwrite_each_other(cloud
     cloud.recover()
     sweep(at("10:00"))
     assert delivered(cloud) == ["second"]
+
+
+def test_the_register_says_where_an_event_is_parked(cloud, monkeypatch):
+    """It is removed from there, even if today's lanes are others; a near event and a cancel are nowhere."""
+    take_all(("08:00", event(at("10:00"), id="order")))
+    [parked] = cloud.parked()
+    item = cloud.register()["order"]
+    assert (item["lane"], item["parked"]) == (parked["lane"], parked["sort_key"])
+    monkeypatch.setattr(lanes, "LANES", 3)
+    take_all(("08:01", event(at("09:00:05"), id="order")))
+    assert not cloud.parked() and (cloud.register()["order"]["lane"], cloud.register()["order"]["parked"]) == (
+        True,
+        True,
+    )
 
 
 # --- A cancel that overtakes its event, and how long it is remembered ---
@@ -177,6 +197,20 @@ def test_canceling_an_id_that_never_comes_costs_one_small_item_that_expires(clou
     assert cloud.register()
     cloud.expire(at("09:00") + UNREGISTERED_LIMIT + REGISTER_RETENTION + timedelta(seconds=1))
     assert not cloud.register()
+
+
+@pytest.mark.parametrize("replacement", [NEAR, MINUTES], ids=["near", "far"])
+def test_an_unnamed_event_that_was_replaced_under_its_message_id_does_not_come_back(cloud, replacement):
+    """It is due in a year, and is not in the register; its replacement's item is kept until then, and longer."""
+    due = at("09:00") + UNREGISTERED_LIMIT
+    take(event(due, payload="first"), at("09:00"), at("08:00"), message_id="a-message-id")
+    second = event(at("09:00") + replacement, id="a-message-id", payload="second")
+    take(second, at("09:00"), at("08:01"), message_id="another")
+    sweep(at("09:00") + replacement)
+    assert delivered(cloud) == ["second"]
+    cloud.expire(due)
+    sweep(due)
+    assert delivered(cloud) == ["second"]
 
 
 def test_an_expiry_only_moves_to_a_later_time(cloud):
