@@ -22,12 +22,13 @@ def act_on(payload: str) -> None:
 
 def handler(event: dict[str, Any], context: object) -> None:
     for sns in (record["Sns"] for record in event["Records"]):
-        # All deliveries of an event have the same id and date. The same id with another date is another event.
-        key = " ".join(sns["MessageAttributes"][name]["Value"] for name in ("scheduler-id", "scheduler-date"))
+        # All deliveries of an event have these in common. The same id with another revision is a replacement.
+        names = ("scheduler-id", "scheduler-date", "scheduler-revision")  # an event without an id has no revision
+        key = " ".join(sns["MessageAttributes"][name]["Value"] for name in names if name in sns["MessageAttributes"])
         attempt = str(uuid.uuid4())  # without it, boto3's own retry after a lost answer would look like a repeat
         try:
             seen.put_item(
-                Item={"id": key, "attempt": attempt, "expires_at": int(time.time()) + 30 * 24 * 3600},
+                Item={"id": key, "attempt": attempt, "expires_at": int(time.time()) + 90 * 24 * 3600},
                 ConditionExpression="attribute_not_exists(id) OR attempt = :attempt",
                 ExpressionAttributeValues={":attempt": attempt},
             )

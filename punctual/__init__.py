@@ -1,8 +1,10 @@
 """Punctual for operators (the command `punctual`) and for publishers (`Scheduler`)."""
 
-from .publisher import InvalidEvent, Scheduler
+from punctual_core.event import Rules
 
-__all__ = ["InvalidEvent", "Scheduler"]
+from .client import InvalidEvent, Scheduler
+
+__all__ = ["InvalidEvent", "Rules", "Scheduler"]
 
 # The only place where the version is written: pyproject.toml reads it, a test compares template.yaml and CHANGELOG.md.
 __version__ = "0.1.0"

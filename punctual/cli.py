@@ -17,6 +17,7 @@ from .listing import count_command, list_command
 from .output import IS_JSON, give_up_stdout
 from .queues import redrive_command, resend_command
 from .schedule import reschedule_command, schedule_command
+from .schema import schema_command
 from .show import show_command
 from .stack import NotConfigured, NotPunctual, Stack, sentence_of
 
@@ -78,6 +79,7 @@ for command in (
     check_command,
     resend_command,
     redrive_command,
+    schema_command,
 ):
     command.params += _shared_options(is_group=False)
     command.epilog = "--stack, --region, --profile, and --json may stand here, too."

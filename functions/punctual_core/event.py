@@ -6,7 +6,6 @@ module has to check again.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from .json_text import MAX_NESTING, Number, TooLarge, as_json, from_json, nesting
+from .json_text import MAX_NESTING, Number, TooLarge, as_json, from_json, nesting, texts_in
 from .lanes import lane_of, sortable
 from .limits import (
     ATTRIBUTE_NAME,
@@ -366,23 +365,9 @@ def _require_sendable(message: dict[str, Any]) -> None:
     """SQS refuses some characters, and whoever is subscribed with a queue would silently get nothing. What is not
     published travels in failure reports."""
     for name, value in message.items():
-        for text in (name, *_texts_in(value)):
+        for text in (name, *texts_in(value)):
             if character := unsendable_character(text):
                 raise ValueError(f"{_shown(name)} contains {character}, a character that SQS does not accept")
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, names included."""
-    match value:
-        case str():
-            yield value
-        case dict():
-            for name, inner in value.items():
-                yield name
-                yield from _texts_in(inner)
-        case list():
-            for inner in value:
-                yield from _texts_in(inner)
 
 
 def _shown(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from json import JSONDecoder, dumps
 from typing import Any
 
@@ -60,6 +61,20 @@ def nesting(value: Any) -> int:
         depth += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
     return depth
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, names included."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for name, inner in value.items():
+                yield name
+                yield from texts_in(inner)
+        case list():
+            for inner in value:
+                yield from texts_in(inner)
 
 
 def _written(value: Any) -> str:

@@ -26,7 +26,9 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ID_RULE = "must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"
 TOPIC_ARN = re.compile(r"arn:(aws[a-z-]*):sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
 # docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html: name. SNS takes 256 characters, SQS 255.
-ATTRIBUTE_NAME = re.compile(r"(?i:(?!aws\.|amazon\.))(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,255}(?<!\.)")
+# Without (?i:...), which JavaScript does not know: the pattern is part of schemas/.
+_RESERVED = r"[Aa][Ww][Ss]\.|[Aa][Mm][Aa][Zz][Oo][Nn]\."
+ATTRIBUTE_NAME = re.compile(rf"(?!{_RESERVED})(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{{1,255}}(?<!\.)")
 # docs.aws.amazon.com/sns/latest/api/API_Publish.html: Subject, MessageGroupId
 SUBJECT = re.compile(r"[!-~][ -~]{0,98}")
 GROUP_ID = re.compile(r"[!-~]{1,128}")

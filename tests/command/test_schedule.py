@@ -1,13 +1,11 @@
-"""`schedule`, and the publisher's class `Scheduler`: checked by the rules of Ingest before anything is published."""
+"""`schedule`: checked by the rules of Ingest before anything is published."""
 
 import io
 import json
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from punctual import InvalidEvent, Scheduler
 from punctual.cli import main
 
 TARGET = "arn:aws:sns:eu-central-1:123456789012:orders"
@@ -15,12 +13,14 @@ LATER = ["--at", "2026-12-24T18:00Z", "--payload", "order-4711", "--user", "team
 
 
 def test_schedule_publishes_the_event_and_prints_its_id(punctual, stack):
-    """The MessageId, if it has no other."""
+    """An id of its own, if it has no other."""
     result = punctual("schedule", "--target", TARGET, *LATER)
     assert result.code == 0, result.error
-    assert len(result.output.strip()) == 36
+    id = result.output.strip()
+    assert len(id) == 36
     [message] = stack.received()
     assert json.loads(message) == {
+        "id": id,
         "date": "2026-12-24T18:00Z",
         "target": TARGET,
         "payload": "order-4711",
@@ -173,54 +173,3 @@ def test_a_payload_that_is_not_utf_8_is_refused(punctual, stack, tmp_path):
     file.write_bytes(b"\xff")
     result = punctual("schedule", "--target", TARGET, "--in", "5s", "--payload-file", str(file))
     assert result.code == 2 and "is not UTF-8 text" in result.error
-
-
-# --- From Python ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def scheduler(stack) -> Scheduler:
-    """A publisher's scheduler."""
-    return Scheduler(stack.input_topic, user="team", sns=stack.sns)
-
-
-def test_scheduler_publishes_and_returns_the_id(scheduler, stack):
-    """A datetime with an offset, a timedelta, a text: whatever says when."""
-    at = datetime(2026, 12, 24, 18, tzinfo=UTC)
-    assert scheduler.schedule(target=TARGET, payload="a", at=at, id="order-4711") == "order-4711"
-    assert len(scheduler.schedule(target=TARGET, payload="b", delay=timedelta(minutes=1.5))) == 36
-    scheduler.schedule(target=TARGET, payload="c", at="2026-12-24T18:00", timezone="Europe/Berlin", user="me")
-    scheduler.schedule(target=TARGET, payload="d", at=datetime(2026, 12, 24, 18), timezone="Europe/Berlin")  # noqa: DTZ001
-    messages = {message["payload"]: message for message in map(json.loads, stack.received())}
-    assert messages["a"]["date"] == "2026-12-24T18:00:00+00:00"
-    assert messages["b"]["delay"] == 90
-    assert (messages["c"]["user"], messages["d"]["user"]) == ("me", "team")
-    assert messages["d"]["date"] == "2026-12-24T18:00:00"
-
-
-def test_scheduler_cancels(scheduler, stack):
-    """By id."""
-    scheduler.cancel("order-4711")
-    assert stack.received() == ['{"cancel": "order-4711"}']
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"payload": ""}, "payload must not be empty"),
-        ({"delay": -1}, "delay must not be negative"),
-        ({"delay": float("nan")}, "the message is not JSON"),
-        ({"delay": None}, "date is required"),
-        ({"at": "2026-12-24"}, "delay must not stand beside date"),
-        ({"delay": None, "at": datetime(2026, 12, 24)}, "at has neither an offset nor a timezone"),  # noqa: DTZ001
-        ({"target": "orders"}, "target must be the ARN of an SNS topic"),
-        ({"attributes": {}, "subject": ""}, "subject must be less than 100 printable ASCII characters"),
-    ],
-)
-def test_scheduler_refuses_what_ingest_would_refuse(scheduler, stack, fields, sentence):
-    """Before it is published."""
-    with pytest.raises(InvalidEvent, match=sentence):
-        scheduler.schedule(**{"target": TARGET, "payload": "order", "delay": 1, **fields})
-    with pytest.raises(InvalidEvent):
-        scheduler.cancel("a b")
-    assert stack.received() == []

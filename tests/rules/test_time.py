@@ -7,15 +7,14 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from punctual_core.event import Event, Refused, Rules, parse
+from punctual_core.event import Event, Refused, parse
 from punctual_core.lanes import due_of, sort_key
 from punctual_core.times import CUTOFF_LEAD, EPOCH, HOLD_LEAD, EventTimes, instant
 from punctual_core.times import zone as load_zone
 
-from tests.conftest import TEMPLATE, event
+from tests.conftest import event
+from tests.rules.messages import RULES
 
-ENVIRONMENT = TEMPLATE.environment("Ingest")
-RULES = Rules(ENVIRONMENT["INPUT_TOPIC_ARN"], tuple(ENVIRONMENT["TARGET_TOPIC_ARNS"].split(",")))
 SECOND = timedelta(seconds=1)
 
 _NOT_ISO = "date must be an ISO 8601 date and time, such as 2026-12-24T18:00:00Z"
@@ -69,7 +68,6 @@ def refusal_of(message: dict) -> str:
         ("2026-12-24T18:00:00.000001Z", "2026-12-24T18:00:00.000001Z"),
         ("2026-12-24T18:00:00.000000Z", "2026-12-24T18:00:00Z"),
         ("2026-12-24T18:00:00.0000000Z", "2026-12-24T18:00:00Z"),  # .NET
-        ("2026-12-24T18:00:00.1234560Z", "2026-12-24T18:00:00.123456Z"),
         ("2026-12-24T18:00:00.1234561Z", "2026-12-24T18:00:00.123457Z"),  # rounded up: never early
         ("2026-12-24T18:00:00.999999999+01:00", "2026-12-24T17:00:01Z"),  # Go, Java, Rust
         ("2026-12-24T23:59:59.9999999Z", "2026-12-25T00:00:00Z"),
@@ -317,7 +315,6 @@ _NO_ZONE = "timezone must be an IANA time zone, such as Europe/Berlin"
         ("2026-12-24T18:00:00.25", "UTC", "2026-12-24T18:00:00.250000Z"),
         ("2026-03-29T01:59:59.9999999", "Europe/Berlin", "2026-03-29T01:00:00Z"),
         ("2027-04-30", "Africa/Cairo", "2027-04-29T22:00:00Z"),  # begins at 01:00
-        ("20270430", "Africa/Cairo", "2027-04-29T22:00:00Z"),
         (
             "1919-03-31",
             "America/Toronto",
@@ -345,11 +342,6 @@ def test_a_date_without_an_offset_is_local_time_in_the_timezone(date, zone, expe
             "2026-03-29T02:30",
             "Europe/Berlin",
             "date is not a time that exists in Europe/Berlin: clocks are set forward then",
-        ),
-        (
-            "2027-04-30T00:00",
-            "Africa/Cairo",
-            "date is not a time that exists in Africa/Cairo: clocks are set forward then",
         ),
         (
             "2011-12-30",  # the day that was left out
