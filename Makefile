@@ -6,7 +6,6 @@
 DEV := .venv/dev/bin
 SAM := .venv/sam/bin/sam
 ENVIRONMENTS := .venv/dev/.ready .venv/sam/.ready .venv/emulator/.ready
-DEFINITIONS := $(wildcard statemachines/*.asl.json)
 TEMPLATES := template.yaml examples/receiver/template.yaml
 
 export SAM_CLI_TELEMETRY := 0
@@ -39,7 +38,7 @@ test: lint  ## Lint, then run all other tests
 	@$(DEV)/pytest -n 2 --dist loadgroup --ignore=tests/docs
 
 quick: environments  ## Run the tests that take seconds: rules, functions, command line, documents
-	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/client tests/cli tests/docs
+	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/client tests/command tests/docs
 
 lint: setup  ## Check Python and its types, the templates, the state machines, and the documents
 	@$(DEV)/ruff check
@@ -47,17 +46,18 @@ lint: setup  ## Check Python and its types, the templates, the state machines, a
 	@$(DEV)/mypy
 	@for template in $(TEMPLATES); do AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint -t $$template || exit; done
 	@.venv/checkov/bin/checkov --config-file .checkov.yaml $(TEMPLATES:%=-f %)
-	@node_modules/.bin/asl-validator $(DEFINITIONS:%=--json-path %)
+	@$(DEV)/pytest -q tests/workflows/test_definitions.py # The definitions as deployed, linted in every partition.
 	@$(DEV)/pytest -q tests/docs
 
 fuzz: environments  ## Try 100,000 random messages and 10,000 histories (about half an hour)
 	@PUNCTUAL_FUZZ_EXAMPLES=100000 $(DEV)/pytest tests/fuzz tests/functions/test_histories.py
 
-drill: environments  ## Inject faults into the stack on the emulator and account for every event
-	@$(DEV)/python -m tools.drills
+drill: environments  ## Inject faults into the stack on the emulator, upgrade it, and account for every event
+	@$(DEV)/python -m tools.drills $(call option,--commit,COMMIT)
 
-bench: environments  ## Measure lateness, throughput, and size on the emulator
-	@$(DEV)/python -m tools.bench
+bench: environments  ## Measure lateness and the Sweeper's rate on the emulator
+	@$(DEV)/python -m tools.bench lateness
+	@$(DEV)/python -m tools.bench sweep
 
 package: environments  ## Write what CloudFormation alone can deploy: make package ARCHITECTURE=x86_64
 	@mkdir -p build
@@ -68,16 +68,12 @@ package: environments  ## Write what CloudFormation alone can deploy: make packa
 schemas: environments  ## Write schemas/ anew, from the rules of Ingest
 	@for name in event cancel failure-report asyncapi; do $(DEV)/punctual schema $$name >schemas/$$name.json || exit; done
 
-cost: environments  ## Estimate the cost of a month: make cost EVENTS=1000000 INTERVAL=10 LOGS=ALL
-	@$(DEV)/python -m tools.estimates cost $(call option,--events,EVENTS) $(call option,--interval,INTERVAL) \
-		$(call option,--logs,LOGS) $(call option,--batching,BATCHING) $(call option,--retention-days,RETENTION_DAYS) \
-		$(call option,--architecture,ARCHITECTURE) $(call option,--tracing,TRACING) $(call option,--probe,PROBE) \
-		$(call option,--dashboard,DASHBOARD) $(call option,--far-share,FAR_SHARE) \
-		$(call option,--fraction-share,FRACTION_SHARE) $(call option,--named-share,NAMED_SHARE) \
-		$(call option,--failed-share,FAILED_SHARE) $(call option,--payload-bytes,PAYLOAD_BYTES)
+cost: environments  ## Estimate the cost of a month: make cost EVENTS=1000000 INTERVAL=10 LOGS=ERROR BATCHING=5
+	@$(DEV)/python -m tools.cost $(call option,--events,EVENTS) $(call option,--interval,INTERVAL) \
+		$(call option,--logs,LOGS) $(call option,--batching,BATCHING) $(call option,--payload-bytes,PAYLOAD_BYTES)
 
-scale: environments  ## Simulate bursts and busy months under the quotas of AWS
-	@$(DEV)/python -m tools.estimates scale
+scale: environments  ## Estimate how late bursts and busy months are under the quotas of AWS
+	@$(DEV)/python -m tools.bursts
 
 picture: environments  ## Make the picture in the README again, from what `make demo` prints
 	@$(DEV)/python -m tools.local.demo --svg docs/pictures/demo.svg

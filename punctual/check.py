@@ -1,13 +1,11 @@
 """Whether a deployed stack works: `check`."""
 
 import re
-import signal
-import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from types import FrameType
 from typing import Any, Self
 
 import click
@@ -18,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .consumer import Consumer
-from .moments import to_duration
+from .interruption import uninterrupted
+from .moments import from_seconds, to_duration
 from .output import Output
 from .scenarios import FAILURE_TOPIC, MAX_LATENESS, Outcome, Run, scenarios
 from .stack import Stack
@@ -27,6 +26,11 @@ from .stack import Stack
 LEAD_SECONDS = 3
 # Lambda takes up to a minute to begin polling the queue of a new stack.
 WAKE_SECONDS = 120
+# At low traffic Lambda collects messages for up to so long, whatever the batching window is, if there is one
+# (docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html).
+MAX_BATCHING = timedelta(seconds=20)
+# The Clock starts a sweep each minute, in a new stack within the first. By then the latest one started so long ago.
+SWEEP_AGE, SWEEP_WAIT_SECONDS, SWEEP_LOOK_SECONDS = timedelta(minutes=2), 90, 2
 # A run adds at most 20 characters to it, and an event's id has at most 64.
 TOPIC_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
@@ -123,9 +127,9 @@ def _prefix(context: click.Context, parameter: click.Parameter, prefix: str) -> 
 def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> None:
     """Check that the stack works: send it an event of each kind, and wait for what arrives.
 
-    Takes about half a minute. Starts a sweep, so that it passes in the first minute of a new stack, too. Creates topics
-    and queues of its own and removes them at the end. One event goes to a topic that does not exist: its execution
-    fails, which DeliverFailedAlarm reports.
+    Takes about half a minute, and up to a minute more in a new stack, where it waits for the first sweep. Creates
+    topics and queues of its own and removes them at the end. One event goes to a topic that does not exist: its
+    execution fails, which DeliverFailedAlarm reports.
 
     Lateness is from an event's date until SNS accepted its delivery, by the clock of SNS, and until SQS did, by the
     clock of SQS.
@@ -137,7 +141,10 @@ def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> N
             f"The stack may not publish to the topics of the check: allow {allowed} in its parameter TargetTopicArns,"
             " or give another --topic-prefix"
         )
-    run = _run(stack, name, max_lateness, Console(stderr=True, highlight=False))
+    progress = Console(stderr=True, highlight=False)
+    progress.print(f"The names of the check's topics, queues, and ids begin with {name}.", soft_wrap=True)
+    _check_clock(stack)
+    run = _run(stack, name, max_lateness, progress)
     problems = {outcome.scenario.name: list(run.problems_of(outcome)) for outcome in run.outcomes}
     failed = sum(map(bool, problems.values()))
     if output.is_json:
@@ -162,18 +169,19 @@ def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> N
 def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) -> Run:
     """Run the scenarios. `name` begins the names of whatever is created for that."""
     horizon = LEAD_SECONDS + int(stack.parameter("SweepIntervalSeconds", "5"))
-    batching = int(stack.parameter("IngestBatchingSeconds", "0"))
-    with _exit_on_sigterm(), _consumer(stack, name) as consumer:
+    batching = batching_of(stack)
+    with _consumer(stack, name) as consumer:
         with _step("Creating topics and queues", progress):
-            with _uninterrupted():
+            with uninterrupted():
                 run = Run(
                     stack.client("sns"),
                     consumer,
-                    scenarios(horizon, batching),
+                    scenarios(horizon, batching.total_seconds()),
                     input_topic=stack.output("InputTopicArn"),
                     failure_topic=stack.output("FailureTopicArn"),
                     prefix=f"{name}-",
                     max_lateness=max_lateness,
+                    batching=batching,
                 )
             try:
                 connection = consumer.connect()
@@ -184,18 +192,50 @@ def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) ->
             run.clock_offset = connection.clock_offset
             seconds = connection.clock_offset.total_seconds()
             progress.print(f"This machine's clock is {seconds:+.1f} s from that of SNS. The check uses that of SNS.")
-        with _step("Starting a sweep, and waiting for Ingest", progress):
-            stack.client("stepfunctions").start_execution(stateMachineArn=stack.output("SweepArn"), name=name)
+        with _step("Waiting for Ingest, and for a sweep of the Clock", progress):
             _wake(stack, run)
+            _await_sweep(stack, run)
         try:
             run.publish(connection.publish_duration)
             with View(progress, run) as view:
                 for _ in run.watch():
                     view.refresh()
         finally:
-            with _uninterrupted():
+            with uninterrupted():
                 _cancel_missing(run)
     return run
+
+
+def batching_of(stack: Stack) -> timedelta:
+    """How long Lambda may collect messages before it invokes Ingest."""
+    return MAX_BATCHING if stack.parameter("IngestBatchingSeconds", "0") != "0" else timedelta()
+
+
+def _check_clock(stack: Stack) -> None:
+    """Raise ClickException if the schedule that starts the sweeps is disabled."""
+    name = stack.physical_id("Clock")
+    state = stack.client("scheduler").get_schedule(Name=name)["State"]
+    if state != "ENABLED":
+        raise click.ClickException(
+            f"The stack's schedule Clock ({name}) is {state.lower()}, so parked events are not delivered"
+        )
+
+
+def _await_sweep(stack: Stack, run: Run) -> None:
+    """Wait until the Clock has started a sweep lately, which the table Parked has on record."""
+    dynamodb, key = stack.client("dynamodb"), {"lane": {"S": "clock"}, "sort_key": {"S": "latest"}}
+    give_up_at = time.monotonic() + SWEEP_WAIT_SECONDS
+    while True:
+        record = dynamodb.get_item(TableName=stack.output("ParkedTableName"), Key=key, ConsistentRead=True).get("Item")
+        started_at = from_seconds(float(record["started_ms"]["N"]) / 1000) if record else None
+        if started_at and run.now() - started_at < SWEEP_AGE:
+            return
+        if time.monotonic() > give_up_at:
+            last = f"the last one started at {started_at:%F %T} UTC" if started_at else "none ever did"
+            raise click.ClickException(
+                f"No sweep has started within {SWEEP_WAIT_SECONDS} s, {last}: see Sweep and its schedule Clock"
+            )
+        time.sleep(SWEEP_LOOK_SECONDS)
 
 
 def _wake(stack: Stack, run: Run) -> None:
@@ -269,18 +309,15 @@ def _step(name: str, progress: Console) -> Iterator[None]:
         yield
 
 
-# --- Nothing is left behind -------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _consumer(stack: Stack, name: str) -> Iterator[Consumer]:
     """A consumer that is closed when the block ends, in whatever way."""
-    consumer, is_done = Consumer(stack, name=name), False
+    consumer, is_done = Consumer(stack, name=name, topic_prefix=name), False
     try:
         yield consumer
         is_done = True
     finally:
-        with _uninterrupted():
+        with uninterrupted():
             try:
                 consumer.close()
             except (ClientError, BotoCoreError) as error:
@@ -288,31 +325,3 @@ def _consumer(stack: Stack, name: str) -> Iterator[Consumer]:
                 if is_done:
                     raise click.ClickException(sentence) from error
                 Output.of_context().note(sentence)  # Beside the sentence that says why the check has ended.
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block has ended: what is being created or removed is not forgotten."""
-    held: list[int] = []
-
-    def hold(number: int, _: FrameType | None) -> None:
-        held.append(number)
-
-    handlers = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which is how a CI job is canceled, end the block as Ctrl-C does."""
-    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)

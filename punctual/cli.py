@@ -1,68 +1,78 @@
 """The command `punctual`: its options, its groups of commands, and how errors become one sentence and an exit code."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    TokenRetrievalError,
-    UnauthorizedSSOTokenError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 
-from . import __version__
+from . import InvalidEvent, __version__
+from .cancel import cancel_command
 from .check import check_command
-from .client import InvalidEvent
-from .life import show_command
-from .parked import count_command, list_command
-from .publishing import cancel_command, schedule_command
+from .interruption import exit_on_signals
+from .listing import count_command, list_command
+from .output import IS_JSON, give_up_stdout
 from .queues import redrive_command, resend_command
+from .schedule import reschedule_command, schedule_command
 from .schema import schema_command
-from .stack import NotConfigured, NotPunctual, Stack
+from .show import show_command
+from .stack import NotConfigured, NotPunctual, Stack, sentence_of
 
 EXIT_CODES = "Exit codes: 0 done; 1 refused by AWS, or not everything was done; 2 wrong usage."
 # As CloudFormation takes it: a name, or the stack's ARN.
 STACK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}|arn:[^\s]+")
 
 
-def _stack_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
-    if not STACK_NAME.fullmatch(name):
-        raise click.BadParameter(f"{name!r} cannot be the name of a stack")
-    return name
+def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Take note of an option that stands before the command or after it; the one after it wins."""
+    if value is None or value is False:
+        return
+    if parameter.name == "json":
+        context.meta[IS_JSON] = True
+        return
+    if parameter.name == "stack" and not STACK_NAME.fullmatch(value):
+        raise click.BadParameter(f"{value!r} cannot be the name of a stack")
+    stack = context.find_root().ensure_object(Stack)
+    setattr(stack, "name" if parameter.name == "stack" else str(parameter.name), value)
 
 
-@click.group(epilog=EXIT_CODES, no_args_is_help=False)
-@click.option(
-    "--stack",
-    default="punctual",
-    show_default=True,
-    callback=_stack_name,
-    metavar="NAME",
-    help="Name of the CloudFormation stack.",
+def _shared_options(*, is_group: bool) -> list[click.Parameter]:
+    def option(name: str, **settings: Any) -> click.Option:
+        return click.Option([name], expose_value=False, callback=_set, hidden=not is_group, **settings)
+
+    stack_help = "Name of the CloudFormation stack.  [default: punctual]"
+    from_environment = {"envvar": "PUNCTUAL_STACK", "show_envvar": True} if is_group else {}
+    return [
+        option("--stack", metavar="NAME", help=stack_help, **from_environment),
+        option("--region", metavar="REGION", help="AWS Region of the stack."),
+        option("--profile", metavar="PROFILE", help="Profile of the AWS configuration."),
+        option("--json", is_flag=True, help="Print the result as JSON, and an error as JSON on stderr."),
+    ]
+
+
+@click.group(
+    epilog=f"{EXIT_CODES} These options may also follow the command.",
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--json", is_flag=True, help="Print the result as JSON.")
 @click.version_option(__version__, message="%(version)s")
 @click.pass_context
-def punctual(context: click.Context, stack: str, json: bool) -> None:
+def punctual(context: click.Context) -> None:
     """Operate a deployed stack of Punctual.
 
     Credentials, Region, and endpoint are found as by any AWS SDK (AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL).
     """
-    context.obj = Stack(stack)
+    context.ensure_object(Stack)
 
 
+punctual.params[:0] = _shared_options(is_group=True)
 for command in (
     schedule_command,
     cancel_command,
+    reschedule_command,
     list_command,
     count_command,
     show_command,
@@ -71,58 +81,41 @@ for command in (
     redrive_command,
     schema_command,
 ):
+    command.params += _shared_options(is_group=False)
+    command.epilog = "--stack, --region, --profile, and --json may stand here, too."
     punctual.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command (by default with the process's arguments) and exit."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+
+    def fail(code: int, sentence: str) -> NoReturn:
+        text = " ".join(sentence.split())
+        click.echo(json.dumps({"error": text}) if "--json" in given else f"punctual: {text}", err=True)
+        sys.exit(code)
+
     try:
-        # Not click's standalone mode: it answers wrong usage with three lines.
-        code = punctual.main(arguments, prog_name="punctual", standalone_mode=False)
+        with exit_on_signals():
+            # Not click's standalone mode: it answers wrong usage with three lines.
+            code = punctual.main(given, prog_name="punctual", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "punctual"
-        _fail(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
+        fail(2, f"{error.format_message().rstrip('.')} (see {command} --help)")
     except click.ClickException as error:
-        _fail(1, error.format_message())
+        fail(1, error.format_message())
     except click.Abort:  # Ctrl-C
         sys.exit(130)
     except BrokenPipeError:  # The reader, such as `head`, has enough.
-        sys.stderr.close()
+        give_up_stdout()
         sys.exit(1)
     except InvalidEvent as error:
-        _fail(2, str(error))
+        fail(2, str(error))
     except (NotConfigured, NotPunctual) as error:
-        _fail(1, str(error))
+        fail(1, str(error))
     except (ClientError, BotoCoreError) as error:
-        _fail(1, _sentence(error))
+        fail(1, sentence_of(error))
+    except OSError as error:  # Such as a full disk behind stdout.
+        give_up_stdout()
+        fail(1, str(error))
     sys.exit(code or 0)
-
-
-def _fail(code: int, sentence: str) -> NoReturn:
-    click.echo(f"punctual: {' '.join(sentence.split())}", err=True)
-    sys.exit(code)
-
-
-def _sentence(error: ClientError | BotoCoreError) -> str:
-    """What an error of AWS or its SDK means for the user."""
-    match error:
-        case NoRegionError():
-            return (
-                "no AWS Region is configured: set AWS_DEFAULT_REGION, or choose a profile that names one (AWS_PROFILE)"
-            )
-        case NoCredentialsError() | PartialCredentialsError():
-            return "no AWS credentials were found: log in, or choose a profile that has some (AWS_PROFILE)"
-        case CredentialRetrievalError() | TokenRetrievalError() | UnauthorizedSSOTokenError():
-            return f"the AWS credentials could not be loaded: {error}"
-        case ConnectionError() | HTTPClientError():
-            return f"AWS cannot be reached: {error}"
-        case ClientError():
-            answer = error.response.get("Error", {})
-            code, message = answer.get("Code", "unknown error"), answer.get("Message", "").rstrip(".")
-            if "AccessDenied" in code or "AuthorizationError" in code or "Unauthorized" in code:
-                return f"permission denied: {message or error.operation_name}"
-            if code == "ValidationError" and error.operation_name == "DescribeStacks":
-                return f"{message} in this account and Region (name another with --stack)"
-            return f"{error.operation_name} failed: {code}: {message}"
-        case _:
-            return str(error)

@@ -62,11 +62,13 @@ class Connection:
 class Consumer:
     """Collects every message of the topics that it created or subscribed to, until close()."""
 
-    def __init__(self, clients: Clients, pollers: int = 2, name: str | None = None) -> None:
-        """pollers: the number of threads that poll each queue. name: of the queues."""
+    def __init__(self, clients: Clients, pollers: int = 2, name: str | None = None, topic_prefix: str = "") -> None:
+        """pollers: the number of threads that poll each queue. name: of the queues. topic_prefix: begins the names of
+        all topics that may be subscribed to."""
         self._sns = clients.client("sns")
         self._sqs = clients.client("sqs", max_pool_connections=2 * pollers + 2)
         self._pollers = pollers
+        self._topic_prefix = topic_prefix
         self._name = name or f"consumer-{uuid.uuid4().hex[:8]}"
         self._queues: dict[bool, str] = {}  # ARN by whether it is FIFO
         self._topics: list[str] = []
@@ -154,7 +156,9 @@ class Consumer:
             _, partition, _, region, account, _ = topic.split(":")
             arn = f"arn:{partition}:sqs:{region}:{account}:{name}"
             # With its policy from the beginning: a change of it can take a minute to take effect.
-            attributes = {"Policy": _open_to_sns(arn)} | ({"FifoQueue": "true"} if is_fifo else {})
+            attributes = {"Policy": _open_to(f"{topic.rpartition(':')[0]}:{self._topic_prefix}*", arn)} | (
+                {"FifoQueue": "true"} if is_fifo else {}
+            )
             url = self._sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
             self._created.callback(self._sqs.delete_queue, QueueUrl=url)
             self._queues[is_fifo] = arn
@@ -181,7 +185,10 @@ class Consumer:
         while not self._closed.is_set():
             try:
                 answer = self._sqs.receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=POLL_SECONDS, AttributeNames=["SentTimestamp"]
+                    QueueUrl=url,
+                    MaxNumberOfMessages=10,
+                    WaitTimeSeconds=POLL_SECONDS,
+                    MessageSystemAttributeNames=["SentTimestamp"],
                 )
                 received_at = datetime.now(UTC)
                 messages = answer.get("Messages", [])
@@ -213,13 +220,13 @@ def _arrival(message: dict[str, Any], received_at: datetime) -> Arrival:
     )
 
 
-def _open_to_sns(queue_arn: str) -> str:
-    """A queue policy that lets every topic of the queue's account send to it."""
+def _open_to(topics: str, queue_arn: str) -> str:
+    """A queue policy that lets the topics with such ARNs send to it."""
     statement = {
         "Effect": "Allow",
         "Principal": {"Service": "sns.amazonaws.com"},
         "Action": "sqs:SendMessage",
         "Resource": queue_arn,
-        "Condition": {"StringEquals": {"aws:SourceAccount": queue_arn.split(":")[4]}},
+        "Condition": {"ArnLike": {"aws:SourceArn": topics}},
     }
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

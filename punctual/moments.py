@@ -1,17 +1,18 @@
-"""Times and durations on the command line."""
+"""Times and durations on the command line. No date breaks a command: Python's calendar ends in the year 9999."""
 
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import click
-from punctual_core.times import parse_date
+from punctual_core.times import parse_date, zone
 
 # So that now plus or minus a duration is a time.
 MAX_DURATION = timedelta(days=365_000)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # Callbacks of options, because click's class for parameter types is generic only in its later versions.
@@ -41,6 +42,43 @@ def to_duration(context: click.Context, parameter: click.Parameter, value: str |
     raise click.BadParameter(f"{value!r} is too long")
 
 
+def has_offset(date: str) -> bool:
+    """Whether a valid date says itself how far it is from UTC."""
+    try:
+        parse_date(date, zone("UTC"))  # Refuses an offset beside a time zone.
+    except ValueError:
+        return True
+    return False
+
+
 def shown(moment: datetime) -> str:
     """A time in UTC, to the millisecond, as tables have it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
+def local(moment: datetime) -> str | None:
+    """A time in this machine's time zone; None if the zone is UTC, or has no such time."""
+    try:
+        here = moment.astimezone()
+    except (OverflowError, ValueError, OSError):
+        return None
+    return here.isoformat(" ", "milliseconds") if here.utcoffset() else None
+
+
+def from_seconds(seconds: float) -> datetime | None:
+    """The time (UTC) so many seconds after 1970 began; None beyond the calendar."""
+    try:
+        return _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
+
+
+def readable(duration: timedelta) -> str:
+    """A duration in the largest unit that leaves two digits of it or more."""
+    seconds = abs(duration.total_seconds())
+    if seconds < 10:
+        return f"{seconds * 1000:,.0f} ms"
+    for unit, size in (("s", 1), ("minutes", 60), ("hours", 3600)):
+        if seconds < size * 100:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86400:,.1f} days"

@@ -1,8 +1,10 @@
 """How the commands print: tables, or one JSON value for machines (`--json`). Progress and notes go to stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from textwrap import indent
 from typing import Any, Self
 
@@ -13,6 +15,7 @@ from rich.table import Table
 
 # No row is wider, so that none is folded where the output does not go to a terminal.
 PIPED_WIDTH = 1_000_000
+IS_JSON = "punctual.json"
 
 
 def plural(number: int, noun: str) -> str:
@@ -25,15 +28,16 @@ class Output:
 
     def __init__(self, is_json: bool):
         self.is_json = is_json
-        self._is_piped = not sys.stdout.isatty()
+        self._is_piped = not (sys.stdout and sys.stdout.isatty())
         # What is printed is data: brackets and colons in it are neither styles nor emoji.
         width = PIPED_WIDTH if self._is_piped else None
         self._console = Console(highlight=False, markup=False, emoji=False, width=width)
+        self.width = self._console.width
 
     @classmethod
     def of_context(cls) -> Self:
-        """As the options before the command say."""
-        return cls(is_json=bool(click.get_current_context().find_root().params.get("json")))
+        """As the options say."""
+        return cls(is_json=bool(click.get_current_context().meta.get(IS_JSON)))
 
     def json(self, value: Any) -> None:
         """Print a value as JSON."""
@@ -55,6 +59,17 @@ class Output:
         """Print a line beside the result."""
         click.echo(text, err=True)
 
+    def published(self, value: Any, text: str, *notes: str) -> None:
+        """Print a result that took effect: if it cannot be printed (a closed pipe, a full disk), it is still done."""
+        try:
+            self.json(value) if self.is_json else self.line(text)
+            for note in notes:
+                self.note(note)
+        except OSError as error:
+            with suppress(OSError):
+                self.note(f"punctual: done, but the result could not be printed ({error.strerror}): {text}")
+            give_up_stdout()
+
     def table(self, table: Table) -> None:
         """Print a table: fitted to the terminal, or with a line for each row where the output goes elsewhere."""
         if not self._is_piped:
@@ -74,3 +89,9 @@ class Output:
         is_hidden = not console.is_terminal or (beside_output and self._console.is_terminal)
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
         return Progress(*columns, console=console, transient=True, disable=is_hidden)
+
+
+def give_up_stdout() -> None:
+    """Discard what is still to be printed, so that the interpreter does not fail at its exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

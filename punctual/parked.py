@@ -1,55 +1,60 @@
-"""Commands about parked events: `list` and `count`. They only read."""
+"""Parked events and the register, read: which events there are, and which of them are still wanted. No printing."""
 
 import heapq
 import itertools
 import json
-import uuid
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import batched
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-import click
-from punctual_core.lanes import due_of, lanes, sortable
-from rich.table import Table
+from punctual_core.json_text import as_json
+from punctual_core.lanes import due_of, lane_of, lanes, sortable
 
-from .moments import shown, to_moment
-from .output import Output, plural
 from .stack import Stack
 
-MAX_BARS = 1000
-# A longer table is printed in pieces of so many rows.
-TABLE_ROWS = 1000
+type Item = dict[str, Any]  # of a table, in DynamoDB's JSON
+type State = Literal["parked", "canceled", "replaced", "canceled or replaced"]
+
+# Of a BatchGetItem, by AWS.
+MAX_KEYS = 100
 
 
 @dataclass(frozen=True)
 class Parked:
     """A parked event. `due` (UTC) is when a sweep starts it. `retry` counts its failed deliveries: 0 if it has not been
-    tried yet; otherwise `due` is when it is tried again, by an execution whose name ends with `-r` and this number."""
+    tried yet; otherwise `due` is when it is tried again, by an execution whose name ends with `-r` and this number.
+
+    `state` is "parked" unless a cancel or another event has claimed its id: then it stays in its lane until it is due,
+    and is not delivered. `input` is empty if it was not read."""
 
     lane: str
     due: datetime
+    revision: str
     execution: str
     retry: int
     input: dict[str, Any]
+    state: State = "parked"
 
     @classmethod
-    def from_item(cls, item: dict[str, Any]) -> Self:
-        """From an item of the table, in DynamoDB's JSON."""
-        return cls(
-            item["lane"]["S"],
-            due_of(item["sort_key"]["S"]),
-            item["execution"]["S"],
-            int(item.get("attempt", {}).get("N", 0)),
-            json.loads(item["input"]["S"]),
-        )
+    def from_item(cls, item: Item) -> Self:
+        """From an item of the table Parked."""
+        key, execution = item["sort_key"]["S"], item.get("execution", {}).get("S", "")
+        input = json.loads(item["input"]["S"]) if "input" in item else {}
+        retry = int(item.get("retry", {}).get("N", 0))
+        return cls(item["lane"]["S"], due_of(key), key.partition("#")[2], execution, retry, input)
 
     @property
     def id(self) -> str:
-        """The event's id."""
-        return str(self.input["id"])
+        """The event's id, which is all of its execution's name but the revision and the retry."""
+        if self.execution.startswith(self.revision):
+            return self.revision
+        return self.execution.rpartition(f"-{self.revision[:8]}")[0]
 
     @property
     def event(self) -> dict[str, Any]:
@@ -61,6 +66,7 @@ class Parked:
         return {
             "id": self.id,
             "due": self.due.isoformat(),
+            "state": self.state,
             "retry": self.retry,
             "lane": self.lane,
             "execution": self.execution,
@@ -68,167 +74,177 @@ class Parked:
         }
 
 
-def parked_events(
-    dynamodb: Any, table: str, after: datetime | None = None, before: datetime | None = None, limit: int | None = None
-) -> Iterator[Parked]:
-    """Parked events in the order of their due times, at most `limit`, due from `after` on and before `before` (UTC).
+@dataclass(frozen=True)
+class Selection:
+    """Some of the parked events: due from `after` on and before `before` (UTC), to the topic with the ARN `target`, of
+    a `user`, with an id that begins with `id_prefix`."""
+
+    after: datetime | None = None
+    before: datetime | None = None
+    target: str | None = None
+    user: str | None = None
+    id_prefix: str | None = None
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether the events' inputs decide."""
+        return bool(self.target or self.user)
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether it is more than a range of the key: DynamoDB then reads, and bills, all events in the range."""
+        return self.reads_input or bool(self.id_prefix)
+
+    def query(self, table: str, lane: str) -> dict[str, Any]:
+        """The arguments of DynamoDB's Query for one lane. The filters find whatever `admits`, and perhaps more."""
+        values = {
+            ":lane": {"S": lane},
+            # Sort keys begin with a year: after every `/` and before every `:`.
+            ":after": {"S": sortable(self.after) if self.after else "/"},
+            ":before": {"S": sortable(self.before) if self.before else ":"},
+        }
+        filters = []
+        # In the input, which is JSON, as text: quotation marks in a payload are escaped there, these are not.
+        for name, key, value in (("target", "TopicArn", self.target), ("user", "user", self.user)):
+            if value:
+                filters.append(f"contains(#input, :{name})")
+                values[f":{name}"] = {"S": f'"{key}":{as_json(value)}'}
+        if self.id_prefix:
+            filters.append("begins_with(execution, :id)")
+            values[":id"] = {"S": self.id_prefix}
+        return {
+            "TableName": table,
+            "KeyConditionExpression": "lane = :lane AND sort_key BETWEEN :after AND :before",
+            "ExpressionAttributeValues": values,
+            # A word that is reserved.
+            **({"ExpressionAttributeNames": {"#input": "input"}} if self.reads_input else {}),
+            **({"FilterExpression": " AND ".join(filters)} if filters else {}),
+        }
+
+    def admits(self, event: Parked) -> bool:
+        """Whether a parked event, read with these filters, is one of the selection."""
+        return (
+            (not self.target or event.input["publish"]["TopicArn"] == self.target)
+            and (not self.user or event.input["event"].get("user") == self.user)
+            and event.id.startswith(self.id_prefix or "")
+        )
+
+
+def parked_events(stack: Stack, selection: Selection, limit: int | None = None) -> Iterator[Parked]:
+    """The selected events in the order of their due times, at most `limit`, with their states.
 
     The lanes are read side by side and merged, each no further than is asked for: with a limit that is one page of
     each lane, and without one memory holds a page of each.
     """
-    lanes_items = [_items(dynamodb, table, lane, after, before, page_size=limit) for lane in lanes()]
-    merged = heapq.merge(*lanes_items, key=lambda item: item["sort_key"]["S"])
-    return map(Parked.from_item, itertools.islice(merged, limit))
+    dynamodb, table = _dynamodb(stack), stack.output("ParkedTableName")
+    # A limit counts what is read, not what passes the filters.
+    paging = {"PageSize": None if selection.has_filter else limit}
+
+    def items_of(lane: str) -> Iterator[Item]:
+        pages = iter(dynamodb.get_paginator("query").paginate(**selection.query(table, lane), PaginationConfig=paging))
+        first: dict[str, Any] = next(pages, {"Items": []})
+        return itertools.chain(first["Items"], (item for page in pages for item in page["Items"]))
+
+    with ThreadPoolExecutor(len(lanes())) as pool:
+        items = list(pool.map(items_of, lanes()))
+    merged = map(Parked.from_item, heapq.merge(*items, key=lambda item: item["sort_key"]["S"]))
+    selected = itertools.islice(filter(selection.admits, merged), limit)
+    return with_states(dynamodb, stack.output("RegisterTableName"), selected)
 
 
-def due_times(
-    dynamodb: Any, table: str, lane: str, after: datetime | None = None, before: datetime | None = None
-) -> Iterator[datetime]:
-    """The due time (UTC) of each event in a lane."""
-    for item in _items(dynamodb, table, lane, after, before, ProjectionExpression="sort_key"):
-        yield due_of(item["sort_key"]["S"])
+def count_events(
+    stack: Stack, selection: Selection, start_of: Callable[[datetime], datetime], on_lane: Callable[[int], None]
+) -> tuple[Counter[datetime], Counter[State]]:
+    """How many of the selected events are due in each period, by its start, and how many have which state. Those that
+    were canceled or replaced are in no period. Calls `on_lane` with the number of events of each lane that was read."""
+    dynamodb, table, register = _dynamodb(stack), stack.output("ParkedTableName"), stack.output("RegisterTableName")
+    # Keys are enough, and spare the network; what DynamoDB bills is the whole item.
+    needed = "lane, sort_key, execution" + (", #input" if selection.reads_input else "")
+    is_stopped = threading.Event()
+
+    def count(lane: str) -> tuple[Counter[datetime], Counter[State]]:
+        periods: Counter[datetime] = Counter()
+        states: Counter[State] = Counter()
+        pages = dynamodb.get_paginator("query").paginate(**selection.query(table, lane), ProjectionExpression=needed)
+        for page in itertools.takewhile(lambda _: not is_stopped.is_set(), pages):
+            events = filter(selection.admits, map(Parked.from_item, page["Items"]))
+            for event in with_states(dynamodb, register, events):
+                states[event.state] += 1
+                if event.state == "parked":
+                    periods[start_of(event.due)] += 1
+        return periods, states
+
+    periods, states = Counter[datetime](), Counter[State]()
+    with ThreadPoolExecutor(len(lanes())) as pool:
+        try:
+            for of_lane in pool.map(count, lanes()):
+                periods += of_lane[0]
+                states += of_lane[1]
+                on_lane(of_lane[1].total())
+        finally:
+            is_stopped.set()  # Ctrl-C does not wait for whole lanes.
+    return periods, states
 
 
-def _items(
-    dynamodb: Any,
-    table: str,
-    lane: str,
-    after: datetime | None,
-    before: datetime | None,
-    page_size: int | None = None,
-    **query: Any,
-) -> Iterator[dict[str, Any]]:
-    pages = dynamodb.get_paginator("query").paginate(
-        TableName=table,
-        KeyConditionExpression="lane = :lane AND sort_key BETWEEN :after AND :before",
-        ExpressionAttributeValues={
-            ":lane": {"S": lane},
-            # Sort keys begin with a year: after every `/` and before every `:`.
-            ":after": {"S": sortable(after) if after else "/"},
-            ":before": {"S": sortable(before) if before else ":"},
-        },
-        PaginationConfig={"PageSize": page_size},
-        **query,
+def with_states(dynamodb: Any, register: str, events: Iterable[Parked]) -> Iterator[Parked]:
+    """The events with what the register says of them, of which a hundred are asked at a time."""
+    for batch in batched(events, MAX_KEYS, strict=False):
+        items = _registered(dynamodb, register, {event.id for event in batch})
+        for event in batch:
+            yield replace(event, state=state_of(event, items.get(event.id)))
+
+
+def state_of(event: Parked, item: Item | None) -> State:
+    """Whether the register's item for its id leaves a parked event valid."""
+    if not item or item["revision"]["S"] == event.revision:
+        return "parked"
+    match item.get("claimed_by", {}).get("S"):
+        case "cancel":
+            return "canceled"
+        case "event":
+            return "replaced"
+    return "canceled or replaced"  # The item is of an older version.
+
+
+def registered(stack: Stack, id: str) -> Item | None:
+    """The register's item for this id. Consistent: what was published a moment ago is there."""
+    item: Item | None = (
+        stack.client("dynamodb")
+        .get_item(TableName=stack.output("RegisterTableName"), Key={"id": {"S": id}}, ConsistentRead=True)
+        .get("Item")
     )
-    for page in pages:
-        yield from page["Items"]
+    return item
 
 
-_after = click.option(
-    "--after", callback=to_moment, metavar="TIME", help="Only events due at this time (ISO 8601) or later."
-)
-_before = click.option(
-    "--before", callback=to_moment, metavar="TIME", help="Only events due before this time (ISO 8601)."
-)
+def find_parked(stack: Stack, id: str, item: Item | None, seconds: float = float("inf")) -> list[Parked]:
+    """The parked events with this id, with their states: one, or more while an earlier one waits for its end.
 
-
-def _check_order(after: datetime | None, before: datetime | None) -> None:
-    if after and before and after > before:
-        raise click.UsageError(f"--after {shown(after)} is later than --before {shown(before)}")
-
-
-@click.command("list")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="At most so many.")
-@_after
-@_before
-@click.pass_obj
-def list_command(stack: Stack, limit: int, after: datetime | None, before: datetime | None) -> None:
-    """List parked events, the earliest first.
-
-    An event that is due within seconds is in its execution and no longer parked: `show` finds it. A canceled event that
-    was published without an id stays parked until it is due, and is not delivered then.
+    A named event's item says where it is parked; for any other its lane is read, a sixteenth of the table. Raises
+    TimeoutError if that takes longer than so many seconds.
     """
-    _check_order(after, before)
-    table_name, output = stack.output("ParkedTableName"), Output.of_context()
-    number = 0
-    with output.progress(beside_output=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def counted(events: Iterable[Parked]) -> Iterator[Parked]:
-            nonlocal number
-            for number, event in enumerate(events, 1):
-                if number % TABLE_ROWS == 0:
-                    progress.update(task, description=plural(number, "event"))
-                yield event
-
-        events = counted(parked_events(stack.client("dynamodb"), table_name, after, before, limit))
-        if output.is_json:
-            output.json_list(event.as_json() for event in events)
-            return
-        # Piece by piece: a table of all that may be parked would not fit in memory.
-        for rows in batched(events, TABLE_ROWS, strict=False):
-            output.table(_table(rows, is_first=number <= TABLE_ROWS))
-    if not number:
-        output.line("No events are parked.")
-    if number == limit:
-        output.note(f"The first {limit}. There may be more: see --limit and --after.")
+    dynamodb, table, lane = stack.client("dynamodb"), stack.output("ParkedTableName"), lane_of(id)
+    if item and (key := item.get("parked", {}).get("S")):
+        stored = {"lane": item.get("lane", {"S": lane}), "sort_key": {"S": key}}
+        if found := dynamodb.get_item(TableName=table, Key=stored, ConsistentRead=True).get("Item"):
+            return [Parked.from_item(found)]
+    give_up_at, events = time.monotonic() + seconds, []
+    query = Selection(id_prefix=id).query(table, lane)
+    for page in dynamodb.get_paginator("query").paginate(**query, ConsistentRead=True):
+        events += [Parked.from_item(item) for item in page["Items"]]
+        if "LastEvaluatedKey" in page and time.monotonic() > give_up_at:
+            raise TimeoutError(f"{lane} is too long to be read to its end")
+    return [replace(event, state=state_of(event, item)) for event in events if event.id == id]
 
 
-def _table(events: Iterable[Parked], is_first: bool) -> Table:
-    """A table of events, or the continuation of one."""
-    table = Table("due (UTC)", "id", "target", "payload", "retry", box=None, pad_edge=False, show_header=is_first)
-    for column in table.columns:
-        column.overflow = "fold"  # On a narrow terminal nothing is cut.
-    # That of the usual id, so that continuations stay in their columns.
-    table.columns[1].min_width = len(str(uuid.UUID(int=0)))
-    for event in events:
-        payload = event.event["payload"]
-        table.add_row(
-            shown(event.due),
-            event.id,
-            event.event["target"].rpartition(":")[2],
-            payload[:40].encode("unicode_escape").decode() + ("..." if payload[40:] else ""),
-            str(event.retry),
-        )
-    return table
+def _registered(dynamodb: Any, register: str, ids: set[str]) -> dict[str, Item]:
+    found, keys = {}, [{"id": {"S": id}} for id in ids]
+    while keys:
+        answer = dynamodb.batch_get_item(RequestItems={register: {"Keys": keys}})
+        found.update({item["id"]["S"]: item for item in answer["Responses"][register]})
+        keys = answer.get("UnprocessedKeys", {}).get(register, {}).get("Keys", [])
+    return found
 
 
-@click.command("count")
-@click.option(
-    "--by", type=click.Choice(["minute", "hour", "day"]), default="hour", show_default=True, help="The width of a bar."
-)
-@_after
-@_before
-@click.pass_obj
-def count_command(stack: Stack, by: str, after: datetime | None, before: datetime | None) -> None:
-    """Count parked events by their due time, as a bar chart.
-
-    Reads all of them, which DynamoDB bills by their size.
-    """
-    _check_order(after, before)
-    table_name, output = stack.output("ParkedTableName"), Output.of_context()
-    counts: Counter[datetime] = Counter()
-    with output.progress() as progress:
-        task = progress.add_task("", total=len(lanes()))
-        for lane in lanes():
-            for number, due in enumerate(due_times(stack.client("dynamodb"), table_name, lane, after, before)):
-                counts[_start_of(by, due)] += 1
-                if number % 1000 == 0:
-                    progress.update(task, description=f"{counts.total():,} events")
-            progress.advance(task)
-    if output.is_json:
-        by_time = {start.isoformat(): number for start, number in sorted(counts.items())}
-        output.json({"by": by, "total": counts.total(), "counts": by_time})
-        return
-    if counts:
-        output.table(_bar_chart(by, counts))
-    output.line(f"{plural(counts.total(), 'event')} {'is' if counts.total() == 1 else 'are'} parked.")
-
-
-def _start_of(by: str, due: datetime) -> datetime:
-    start = due.replace(second=0, microsecond=0)
-    if by != "minute":
-        start = start.replace(minute=0)
-    return start.replace(hour=0) if by == "day" else start
-
-
-def _bar_chart(by: str, counts: Counter[datetime]) -> Table:
-    table = Table(f"{by} (UTC)", "events", "", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    most = max(counts.values())
-    for start, number in sorted(counts.items())[:MAX_BARS]:
-        label = start.strftime("%Y-%m-%d" if by == "day" else "%Y-%m-%d %H:%M")
-        table.add_row(label, f"{number:,}", "█" * max(1, round(40 * number / most)))
-    if len(counts) > MAX_BARS:
-        table.add_row("...", "", f"{len(counts) - MAX_BARS:,} more bars: choose a wider one with --by")
-    return table
+def _dynamodb(stack: Stack) -> Any:
+    """A client for all lanes side by side."""
+    return stack.client("dynamodb", max_pool_connections=len(lanes()))

@@ -1,27 +1,36 @@
 """Commands for the queues that keep what failed: `resend` and `redrive`."""
 
-import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
+from punctual_core.json_text import as_json, from_json
+from punctual_core.limits import ID
 
+from .interruption import uninterrupted
+from .moments import from_seconds, shown
 from .output import Output, plural
-from .stack import Stack
+from .parked import registered
+from .show import to_id
+from .stack import Stack, sentence_of
 
-# Longer than a run takes with the messages it has received: a message that stays is not received twice in one run.
+# For how long a run hides a message from others. What it has not dealt with is visible again when it ends, unless it
+# is killed.
 HIDDEN_SECONDS = 900
+# Of ChangeMessageVisibilityBatch, by AWS.
+BATCH = 10
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of one message of the Undelivered queue: published again, unless there is a reason why not."""
+    """What became of one message: done, unless there is a reason why it was kept in its queue."""
 
     event_id: str
-    error: str
+    error: str | None = None
     kept_because: str | None = None
 
     def as_json(self) -> dict[str, str | None]:
@@ -29,76 +38,122 @@ class Attempt:
         return {"id": self.event_id, "error": self.error, "kept_because": self.kept_because}
 
 
-@click.command("resend")
-@click.pass_obj
-def resend_command(stack: Stack) -> None:
-    """Publish the events in the Undelivered queue again.
+class Queue:
+    """A queue that is read from its beginning to its end. What is not deleted is visible again when the block ends,
+    whatever ends it."""
 
-    Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
-    accepted it. A past date is delivered at once.
-    """
-    output, kept, is_empty = Output.of_context(), 0, True
-    queue, topic = stack.output("UndeliveredUrl"), stack.output("InputTopicArn")
+    def __init__(self, stack: Stack, url: str):
+        self._sqs, self.url = stack.client("sqs"), url
+        self._held: dict[str, str] = {}  # receipt handles by SQS message ids
 
-    def attempts() -> Iterator[Attempt]:
-        nonlocal kept
-        for attempt in resend(stack.client("sns"), stack.client("sqs"), queue, topic):
-            kept += attempt.kept_because is not None
-            yield attempt
+    def __enter__(self) -> "Queue":
+        return self
 
-    if output.is_json:
-        output.json_list(attempt.as_json() for attempt in attempts())
-    else:
-        for attempt in attempts():
-            what = f"kept, because {attempt.kept_because}" if attempt.kept_because else "published again"
-            output.line(f"{what}: {attempt.event_id} ({attempt.error})")
-            is_empty = False
-        if is_empty:
-            output.line("No message is visible in the queue.")
-    if kept:
-        raise click.ClickException(
-            f"kept in the queue: {kept} (visible again {HIDDEN_SECONDS // 60} minutes after they were read)"
-        )
+    def __exit__(self, *_: object) -> None:
+        handles = list(self._held.values())
+        with uninterrupted():
+            for start in range(0, len(handles), BATCH):
+                batch = enumerate(handles[start : start + BATCH])
+                entries = [{"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 0} for n, handle in batch]
+                with suppress(ClientError, BotoCoreError):  # Then it is visible again after HIDDEN_SECONDS.
+                    self._sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Every message, once, until there is none. A message that arrives meanwhile is read, too."""
+        while True:
+            batch = self._sqs.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=2,  # Long polling asks every server of the queue: empty means empty.
+                VisibilityTimeout=HIDDEN_SECONDS,
+                MessageSystemAttributeNames=["SentTimestamp"],
+            ).get("Messages", [])
+            new = [message for message in batch if message["MessageId"] not in self._held]
+            self._held |= {message["MessageId"]: message["ReceiptHandle"] for message in batch}
+            if not new:
+                return
+            yield from new
+
+    def delete(self, message: dict[str, Any]) -> None:
+        """Delete a message that has been dealt with."""
+        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        del self._held[message["MessageId"]]
+
+    def in_flight(self) -> int:
+        """About how many messages somebody else has received and not deleted, such as a run that was killed."""
+        name = "ApproximateNumberOfMessagesNotVisible"
+        attributes = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])["Attributes"]
+        return max(0, int(attributes[name]) - len(self._held))
 
 
-def resend(sns: Any, sqs: Any, queue_url: str, topic: str) -> Iterator[Attempt]:
-    """Publish each failure report's event to `topic`, and delete it from the queue when SNS has accepted it.
-
-    Reads what was in the queue at the start: a report that arrives meanwhile is left for the next run. Raises
-    botocore's errors if the queue cannot be read.
-    """
-    for message in _messages(sqs, queue_url, sent_before=time.time()):
-        try:
-            report = json.loads(message["Body"])
-            event_id, error, text = str(report["id"]), str(report["error"]), _as_published(report)
-        except (ValueError, TypeError, KeyError):  # Somebody else wrote to the queue.
-            yield Attempt(message["MessageId"], "unknown", "it is not a failure report")
+def resend(stack: Stack, queue: Queue, id: str | None = None, dry_run: bool = False) -> Generator[Attempt]:
+    """Publish each failure report's event to the input topic, and delete it from the queue when SNS has accepted it;
+    with `id` only that event, with `dry_run` none. Raises botocore's errors if queue or register cannot be read."""
+    sns, topic, resent = stack.client("sns"), stack.output("InputTopicArn"), set[str]()
+    for message in queue.messages():
+        report = _report_in(message)
+        if not report:  # Somebody else wrote to the queue.
+            if id is None:
+                yield Attempt(message["MessageId"], kept_because="it is not a failure report")
             continue
-        if report.get("truncated"):
-            yield Attempt(event_id, error, "only the beginning of the event is here")
+        event_id, error = report["id"], report["error"]
+        if id not in (None, event_id):
             continue
-        try:
-            sns.publish(TopicArn=topic, Message=text)
-        except (ClientError, BotoCoreError) as refusal:
-            yield Attempt(event_id, error, f"it could not be published ({refusal})")
+        if reason := _objection_to(stack, report, message, resent):
+            yield Attempt(event_id, error, reason)
             continue
-        sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+        if not dry_run:
+            try:
+                sns.publish(TopicArn=topic, Message=_as_published(report))
+            except (ClientError, BotoCoreError) as refusal:
+                yield Attempt(event_id, error, f"it could not be published ({sentence_of(refusal)})")
+                continue
+            resent.add(event_id)
+            queue.delete(message)
         yield Attempt(event_id, error)
 
 
-def _messages(sqs: Any, queue_url: str, sent_before: float) -> Iterator[dict[str, Any]]:
-    """The queue's messages that were sent before that time (Unix seconds)."""
-    while True:
-        batch = sqs.receive_message(
-            QueueUrl=queue_url,
-            MaxNumberOfMessages=10,
-            WaitTimeSeconds=2,  # Long polling asks every server of the queue, so an empty answer means an empty queue.
-            VisibilityTimeout=HIDDEN_SECONDS,
-            MessageSystemAttributeNames=["SentTimestamp"],
-        ).get("Messages", [])
-        if not batch:
-            return
-        yield from (message for message in batch if int(message["Attributes"]["SentTimestamp"]) < sent_before * 1000)
+def redrive(stack: Stack, queue: Queue, id: str | None = None, dry_run: bool = False) -> Generator[Attempt]:
+    """Send each message of the dead-letter queue to the input queue, then delete it; with `id` only what has this
+    MessageId or is about this event, with `dry_run` none. Raises botocore's errors."""
+    sqs, input_queue, topic = stack.client("sqs"), stack.physical_id("InputQueue"), stack.output("InputTopicArn")
+    for message in queue.messages():
+        envelope = _json(message["Body"])
+        from_topic = envelope.get("TopicArn", topic) if isinstance(envelope, dict) else topic
+        message_id, event_id = _ids_in(envelope, message)
+        if id not in (None, message_id, event_id):
+            continue
+        if from_topic != topic:
+            yield Attempt(message_id, kept_because=f"it is a notification of {from_topic}")
+            continue
+        if not dry_run:
+            sqs.send_message(QueueUrl=input_queue, MessageBody=message["Body"])
+            queue.delete(message)
+        yield Attempt(event_id or message_id)
+
+
+def _report_in(message: dict[str, Any]) -> dict[str, Any] | None:
+    report = _json(message["Body"])
+    is_report = isinstance(report, dict) and "event" in report and isinstance(report.get("error"), str)
+    return report if is_report and isinstance(report.get("id"), str) else None
+
+
+def _objection_to(stack: Stack, report: dict[str, Any], message: dict[str, Any], resent: set[str]) -> str | None:
+    """Why the event of a report must not be published again."""
+    if report.get("truncated"):
+        return "only the beginning of the event is here"
+    if report["id"] in resent:
+        return "an event with this id was published in this run: perhaps it came back"
+    item = registered(stack, report["id"]) if ID.fullmatch(report["id"]) else None
+    if not item:
+        return None
+    # Both by the clocks of AWS.
+    published = float(item["publication_order"]["S"].split()[0])
+    reported = int(message["Attributes"]["SentTimestamp"]) / 1000
+    at = shown(from_seconds(published) or datetime.max.replace(tzinfo=UTC))
+    if item.get("claimed_by", {}).get("S") == "cancel":
+        return f"it was canceled by a message published at {at} UTC"
+    return f"it was canceled or replaced by a message published at {at} UTC" if published > reported else None
 
 
 def _as_published(report: dict[str, Any]) -> str:
@@ -111,29 +166,92 @@ def _as_published(report: dict[str, Any]) -> str:
         event = {**event, "id": event.get("id", report["id"])}
         if "delay" in event:  # It is over; counted anew it would delay the event again.
             event["delay"] = 0
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return as_json(event)
+
+
+def _ids_in(envelope: Any, message: dict[str, Any]) -> tuple[str, str | None]:
+    """The MessageId of a notification, and the event's own id if it has one."""
+    if not isinstance(envelope, dict):
+        return message["MessageId"], None
+    event = _json(envelope.get("Message"))
+    id = event.get("id", event.get("cancel")) if isinstance(event, dict) else None
+    return str(envelope.get("MessageId", message["MessageId"])), id if isinstance(id, str) else None
+
+
+def _json(text: Any) -> Any:
+    try:
+        return from_json(text)[0]  # So that numbers keep their digits.
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+# --- The commands -----------------------------------------------------------------------------------------------------
+
+_only_id = click.option(
+    "--id",
+    callback=lambda context, parameter, id: id and to_id(context, parameter, id),
+    metavar="ID",
+    help="Only this event.",
+)
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.command("resend")
+@_only_id
+@_dry_run
+@click.pass_obj
+def resend_command(stack: Stack, id: str | None, dry_run: bool) -> None:
+    """Publish the events in the Undelivered queue again.
+
+    Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
+    accepted it. A past date is delivered at once. What was canceled or replaced since stays in the queue.
+    """
+    with Queue(stack, stack.output("UndeliveredUrl")) as queue, closing(resend(stack, queue, id, dry_run)) as attempts:
+        _tell(attempts, "would be published again" if dry_run else "published again", queue)
 
 
 @click.command("redrive")
+@_only_id
+@_dry_run
 @click.pass_obj
-def redrive_command(stack: Stack) -> None:
+def redrive_command(stack: Stack, id: str | None, dry_run: bool) -> None:
     """Move the messages of the dead-letter queue back to the input queue.
 
     Safe to interrupt and to run again: a message is deleted once the input queue has it. (SQS's own redrive does not
     support a dead-letter queue that SNS writes to, as it does here.)
     """
-    sqs, moved = stack.client("sqs"), 0
-    for _ in redrive(sqs, stack.output("InputDeadLettersUrl"), stack.physical_id("InputQueue")):
-        moved += 1
-    output = Output.of_context()
-    sentence = f"Moved {plural(moved, 'message')} to the input queue."
-    output.json({"moved": moved}) if output.is_json else output.line(sentence)
+    url = stack.output("InputDeadLettersUrl")
+    with Queue(stack, url) as queue, closing(redrive(stack, queue, id, dry_run)) as attempts:
+        _tell(attempts, "would be moved" if dry_run else "moved", queue)
 
 
-def redrive(sqs: Any, dead_letters_url: str, input_queue_url: str) -> Iterator[str]:
-    """Send each message that is in the dead-letter queue at the start to the input queue, then delete it. Yields the
-    message ids. Raises botocore's errors."""
-    for message in _messages(sqs, dead_letters_url, sent_before=time.time()):
-        sqs.send_message(QueueUrl=input_queue_url, MessageBody=message["Body"])
-        sqs.delete_message(QueueUrl=dead_letters_url, ReceiptHandle=message["ReceiptHandle"])
-        yield message["MessageId"]
+def _tell(attempts: Iterable[Attempt], done: str, queue: Queue) -> None:
+    """Print each attempt when it is made, and at the end how many there were; fail if any message stays."""
+    output, done_with, kept = Output.of_context(), 0, 0
+
+    def counted(as_printed: Callable[[Attempt], Any]) -> Iterator[Any]:
+        nonlocal done_with, kept
+        for attempt in attempts:
+            kept += attempt.kept_because is not None
+            done_with += attempt.kept_because is None
+            yield as_printed(attempt)
+
+    def sentence(attempt: Attempt) -> str:
+        what = f"kept, because {attempt.kept_because}" if attempt.kept_because else done
+        return f"{what}: {attempt.event_id}" + (f" ({attempt.error})" if attempt.error else "")
+
+    if output.is_json:
+        output.json_list(counted(Attempt.as_json))
+    else:
+        for line in counted(sentence):
+            output.line(line)
+        output.line(f"{plural(done_with, 'message')} {done}.")
+    in_flight = queue.in_flight()
+    problems = [f"{kept} kept in the queue"] if kept else []
+    if in_flight:
+        problems.append(
+            f"{in_flight} of the queue in flight: somebody else has received them, and they are visible again within"
+            f" {HIDDEN_SECONDS // 60} minutes"
+        )
+    if problems:
+        raise click.ClickException("; ".join(problems))

@@ -5,9 +5,25 @@ from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
 from punctual_core.event import Rules
 
-type Service = Literal["cloudformation", "dynamodb", "logs", "sns", "sqs", "stepfunctions"]
+type Service = Literal["cloudformation", "dynamodb", "logs", "scheduler", "sns", "sqs", "stepfunctions"]
+
+# With the SDK's own (60 s, five attempts) an endpoint that hangs is silent for minutes. No call takes longer: the
+# longest is a long poll of two seconds.
+TIMEOUTS: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 10, "retries": {"mode": "standard"}}
 
 
 class NotPunctual(Exception):
@@ -19,16 +35,17 @@ class NotConfigured(Exception):
 
 
 class Stack:
-    """The CloudFormation stack called `name`, in the account and Region that the AWS SDK finds in the environment."""
+    """The CloudFormation stack called `name`, in the account and Region that the AWS SDK finds in the environment, or
+    in another `region`, with the credentials of another `profile`. All three can be set until the first use."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str = "punctual", region: str | None = None, profile: str | None = None):
+        self.name, self.region, self.profile = name, region, profile
 
     def client(self, service: Service, **config: Any) -> Any:
         """A boto3 client. `Any`: the stubs of single services are not among the requirements. `config` goes to
         botocore. Raises `NotConfigured`, or botocore's errors."""
         try:
-            return self._session.client(service, config=Config(**config))
+            return self._session.client(service, config=Config(**(TIMEOUTS | config)))
         except ValueError as error:  # Of an endpoint that is no URL, or a number of attempts that is none.
             raise NotConfigured(f"a setting of the AWS SDK is wrong: {error}") from error
 
@@ -60,13 +77,23 @@ class Stack:
             input_topic=self.output("InputTopicArn"),
             allowed_topics=tuple(topics.split(",")) if topics else (self.topic_arn("*"),),
             user_required=self.parameter("EnforceUser", "true") == "true",
+            failure_topic=self._outputs.get("FailureTopicArn"),
+            alarm_topic=self._outputs.get("AlarmTopicArn"),
         )
 
     # These wait for the first use: `--help` and wrong usage need neither credentials nor a Region.
 
     @cached_property
     def _session(self) -> boto3.Session:
-        return boto3.Session()
+        session = boto3.Session(profile_name=self.profile, region_name=self.region)
+        try:
+            if credentials := session.get_credentials():
+                credentials.get_frozen_credentials()
+        except BotoCoreError:
+            raise
+        except Exception as error:  # Of a program or a file that provides credentials: whatever it raises.
+            raise NotConfigured(f"the AWS credentials could not be loaded: {error}") from error
+        return session
 
     @cached_property
     def _found(self) -> dict[str, Any]:
@@ -79,3 +106,28 @@ class Stack:
     @cached_property
     def _outputs(self) -> dict[str, str]:
         return self._description("Outputs", "Output")
+
+
+def sentence_of(error: ClientError | BotoCoreError) -> str:
+    """What an error of AWS or its SDK means for the user."""
+    match error:
+        case NoRegionError():
+            return (
+                "no AWS Region is configured: set AWS_DEFAULT_REGION, or choose a profile that names one (AWS_PROFILE)"
+            )
+        case NoCredentialsError() | PartialCredentialsError():
+            return "no AWS credentials were found: log in, or choose a profile that has some (AWS_PROFILE)"
+        case CredentialRetrievalError() | TokenRetrievalError() | UnauthorizedSSOTokenError():
+            return f"the AWS credentials could not be loaded: {error}"
+        case ConnectionError() | HTTPClientError():
+            return f"AWS cannot be reached: {error}"
+        case ClientError():
+            answer = error.response.get("Error", {})
+            code, message = answer.get("Code", "unknown error"), answer.get("Message", "").rstrip(".")
+            if "AccessDenied" in code or "AuthorizationError" in code or "Unauthorized" in code:
+                return f"permission denied: {message or error.operation_name}"
+            if code == "ValidationError" and error.operation_name == "DescribeStacks":
+                return f"{message} in this account and Region (name another with --stack)"
+            return f"{error.operation_name} failed: {code}: {message}"
+        case _:
+            return str(error)

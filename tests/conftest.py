@@ -66,7 +66,7 @@ settings.load_profile("punctual")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `pytest -n 2 --dist loadgroup`, one process runs everything that needs an emulator: never two at a time."""
     for item in items:
-        if {"stack", "workflows"} & {*item.path.parts}:
+        if "stack" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("emulator"))
 
 

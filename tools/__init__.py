@@ -1,4 +1,4 @@
-"""What developers run: the local stack, the benchmark, the drills, and the estimates of cost and scale."""
+"""What developers run: the local stack, the benchmark, the drills, and the estimates of cost and bursts."""
 
 import sys
 from pathlib import Path

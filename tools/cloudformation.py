@@ -169,29 +169,34 @@ class Template:
     def _made_up(self, name: str, attribute: str) -> Any:
         if not self.exists(name):
             raise ValueError(f"{name} does not exist with these parameters")
-        resource, place = self.text["Resources"][name], f"{REGION}:{ACCOUNT}"
-        # Physical names are the logical ids, but for those that the template gives.
+        resource, known = self.text["Resources"][name], self._known
+        partition, region, account = (known[f"AWS::{part}"] for part in ("Partition", "Region", "AccountId"))
+
+        def arn(service: str, id: str) -> str:
+            return f"arn:{partition}:{service}:{'' if service == 'iam' else region}:{account}:{id}"
+
+        # Physical names are the logical ids, of tables too, but for log groups: others read these by name.
         match resource["Type"].split("::")[-1], attribute:
             case "Topic", "Ref":
-                return f"arn:aws:sns:{place}:{name}"
+                return arn("sns", name)
             case "Queue", "Ref":
-                return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}"
+                return f"https://sqs.{region}.amazonaws.com/{account}/{name}"
             case "Queue", "Arn":
-                return f"arn:aws:sqs:{place}:{name}"
+                return arn("sqs", name)
             case "Table", "Arn":
-                return f"arn:aws:dynamodb:{place}:table/{name}"
+                return arn("dynamodb", f"table/{name}")
             case "Function", "Arn":
-                return f"arn:aws:lambda:{place}:function:{name}"
+                return arn("lambda", f"function:{name}")
             case "StateMachine", "Ref" | "Arn":
-                return f"arn:aws:states:{place}:stateMachine:{name}"
+                return arn("states", f"stateMachine:{name}")
             case "Role", "Arn":
-                return f"arn:aws:iam::{ACCOUNT}:role/{name}"
+                return arn("iam", f"role/{name}")
             case "Alarm", "Arn":
-                return f"arn:aws:cloudwatch:{place}:alarm:{name}"
+                return arn("cloudwatch", f"alarm:{name}")
             case "LogGroup", "Ref":
                 return self.resolve(resource["Properties"].get("LogGroupName", name))
             case "LogGroup", "Arn":  # It ends like this on AWS, too.
-                return f"arn:aws:logs:{place}:log-group:{self._made_up(name, 'Ref')}:*"
+                return arn("logs", f"log-group:{self._made_up(name, 'Ref')}:*")
             case ("Table" | "Function" | "Role", "Ref") | ("Queue", "QueueName") | ("Topic", "TopicName"):
                 return name
         raise ValueError(f"{resource['Type']} has no {attribute}")

@@ -73,6 +73,7 @@ class Ingest:
         except Superseded:
             return "Superseded"
         except Refused as refused:
+            logger.info("refused", extra={"id": refused.id, "reason": refused.error})  # The command `show` reads it.
             self.failures.report(refused.error, refused.id, refused.event, refused.failure_topic)
             return "Refused"
 
@@ -92,6 +93,7 @@ class Ingest:
         try:
             self.workflow.start(event.execution_name, event.input)
         except PermanentStartError as refusal:
+            logger.info("refused", extra={"id": event.id, "reason": str(refusal)})
             self.failures.report_refused_start(refusal, event.input)
             return "Refused"
         return "Started"

@@ -1,9 +1,9 @@
 """The Register table: which revision is valid for an id that was named or canceled.
 
 An item is `id` (key), `revision` (the SNS MessageId of the message that was published last), `publication_order` (when
-that was), `lane` and `parked` (of its event in the Parked table: the partition key and the sort key; null if it is not
-parked) and `expires_at`. Deliver reads it once, shortly before the event is due: an event whose id has an item with
-another revision is not delivered.
+that was), `claimed_by` (what it was, "event" or "cancel", for the command), `lane` and `parked` (of its event in the
+Parked table: the partition key and the sort key; null if it is not parked) and `expires_at`. Deliver reads it once,
+shortly before the event is due: an event whose id has an item with another revision is not delivered.
 """
 
 from datetime import datetime, timedelta
@@ -17,7 +17,9 @@ REGISTER_RETENTION = timedelta(days=90)
 # and the retention, has expired.
 UNREGISTERED_LIMIT = timedelta(days=365)
 
-_CLAIM = "SET revision = :revision, publication_order = :order, lane = :lane, parked = :parked"
+_CLAIM = (
+    "SET revision = :revision, publication_order = :order, claimed_by = :claimed_by, lane = :lane, parked = :parked"
+)
 
 
 class Superseded(Exception):
@@ -60,6 +62,7 @@ class Register:
         claim = {
             ":revision": {"S": revision},
             ":order": {"S": publication_order},
+            ":claimed_by": {"S": "event" if due else "cancel"},
             ":lane": {"S": parked.lane} if parked else null,
             ":parked": {"S": parked.sort_key} if parked else null,
         }

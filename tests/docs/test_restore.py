@@ -1,16 +1,16 @@
-"""The script in docs/operating.md that copies restored items back into the tables of a stack."""
+"""The script that copies restored items back into the tables of a stack."""
 
 import re
+import runpy
 import sys
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from tests.docs.reading import document
-from tools.cloudformation import REGION, Template
+from tools.cloudformation import REGION, ROOT, Template
 
-[SCRIPT] = document("docs/operating.md").blocks("Restore the tables", "python")
+SCRIPT = ROOT / "examples/restore.py"
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def restore(tables, monkeypatch, capsys):
     def run(restored: str, table: str, *earliest: str) -> int:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
         monkeypatch.setattr(sys, "argv", ["restore.py", tables[restored].name, tables[table].name, *earliest])
-        exec(compile(SCRIPT, "docs/operating.md", "exec"), {"__name__": "__main__"})
+        runpy.run_path(str(SCRIPT), run_name="__main__")
         return int(re.match(r"\d+", capsys.readouterr().out)[0])
 
     return run
 
 
-def parked(time: str, lane: str = "lane-03", **fields: str) -> dict[str, str]:
+def parked(time: str, lane: str = "lane-03", **fields: object) -> dict[str, object]:
     return {"lane": lane, "sort_key": f"2026-12-24T{time}.000000#m", "execution": "e", "input": "{}", **fields}
 
 
@@ -56,9 +56,9 @@ def test_lost_events_come_back_once(tables, restore):
 
 def test_an_event_that_is_parked_stays_as_it_is(tables, restore):
     tables["RestoredParked"].put_item(Item=parked("20:00:00"))
-    tables["Parked"].put_item(Item=parked("20:00:00", attempt="1"))
+    tables["Parked"].put_item(Item=parked("20:00:00", retry=1))
     assert restore("RestoredParked", "Parked") == 0
-    assert tables["Parked"].scan()["Items"] == [parked("20:00:00", attempt="1")]
+    assert tables["Parked"].scan()["Items"] == [parked("20:00:00", retry=1)]
 
 
 def test_events_due_before_the_loss_are_left_out(tables, restore):

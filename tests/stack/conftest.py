@@ -78,33 +78,23 @@ class Role:
     def __init__(self, stack: LocalStack, logical_id: str) -> None:
         self._iam, self._name = stack.client("iam"), stack.physical_id(logical_id)
 
-    @property
-    def policies(self) -> dict[str, dict]:
-        """The policy documents by name."""
-        names = self._iam.list_role_policies(RoleName=self._name)["PolicyNames"]
-        return {n: self._iam.get_role_policy(RoleName=self._name, PolicyName=n)["PolicyDocument"] for n in names}
-
     @contextmanager
-    def without(self, sid: str, action: str | None = None) -> Iterator[None]:
-        """Remove one statement, or one of its actions, until the block ends."""
-        [(name, shipped, statement)] = [
-            (name, document, statement)
-            for name, document in self.policies.items()
-            for statement in document["Statement"]
-            if statement["Sid"] == sid
-        ]
-        left = [other for other in shipped["Statement"] if other is not statement]
-        if action and statement["Action"] not in (action, [action]):
-            left.append(statement | {"Action": [other for other in statement["Action"] if other != action]})
-        self._put(name, shipped | {"Statement": left})
+    def without(self, sid: str) -> Iterator[None]:
+        """Remove one statement until the block ends."""
+        names = self._iam.list_role_policies(RoleName=self._name)["PolicyNames"]
+        for name in names:
+            policy = {"RoleName": self._name, "PolicyName": name}
+            shipped = self._iam.get_role_policy(**policy)["PolicyDocument"]
+            left = [statement for statement in shipped["Statement"] if statement["Sid"] != sid]
+            if len(left) < len(shipped["Statement"]):
+                break
+        else:
+            raise LookupError(f"{self._name} has no statement {sid}")
+        if left:
+            self._iam.put_role_policy(**policy, PolicyDocument=json.dumps(shipped | {"Statement": left}))
+        else:  # IAM rejects a policy without statements.
+            self._iam.delete_role_policy(**policy)
         try:
             yield
         finally:
-            self._put(name, shipped)
-
-    def _put(self, name: str, document: dict) -> None:
-        names = {"RoleName": self._name, "PolicyName": name}
-        if document["Statement"]:
-            self._iam.put_role_policy(**names, PolicyDocument=json.dumps(document))
-        else:  # IAM rejects a policy without statements.
-            self._iam.delete_role_policy(**names)
+            self._iam.put_role_policy(**policy, PolicyDocument=json.dumps(shipped))

@@ -31,8 +31,8 @@ class Operator:
         trust = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{account}:root"}, "Action": "sts:AssumeRole"}
         role = self._iam.create_role(RoleName=self._name, AssumeRolePolicyDocument=document([trust]))["Role"]["Arn"]
         text = POLICY.read_text()
-        values = {"REGION": stack.region, "ACCOUNT": account, "STACK": stack.stack_name}
-        for placeholder, value in (values | {"SWEEP_ARN": stack.outputs["SweepArn"]}).items():
+        values = {"PARTITION": "aws", "REGION": stack.region, "ACCOUNT": account, "STACK": stack.stack_name}
+        for placeholder, value in values.items():
             text = text.replace(placeholder, value)
         self._statements = json.loads(text)["Statement"]
         self._put(self._statements)
@@ -109,6 +109,12 @@ def has_been_parked(operator: Operator, id: str) -> bool:
     return id in [event["id"] for event in operator.json("list", "--limit", "100")]
 
 
+def due_of(operator: Operator, id: str) -> datetime:
+    """When a parked event is due; the longest ago if it is not parked."""
+    dues = [datetime.fromisoformat(event["due"]) for event in operator.json("list") if event["id"] == id]
+    return max(dues, default=datetime.min.replace(tzinfo=UTC))
+
+
 def eventually(condition: Callable[[], bool]) -> bool:
     """Whether a condition comes true: a message takes a moment from the topic to the table, more beside other tests."""
     give_up_at = time.monotonic() + INGEST_SECONDS
@@ -140,9 +146,13 @@ def test_a_far_event_is_listed_counted_shown_and_canceled(operator: Operator, ta
     assert timedelta(days=1.9) < due - datetime.now(UTC) <= timedelta(days=2)
     assert operator.json("count", "--by", "day")["counts"][f"{due:%F}T00:00:00+00:00"] == 1
     assert [parked["event"]["payload"] for parked in operator.json("show", id)["parked"]] == ["far"]
-    assert operator.json("cancel", id) == {"id": id, "found": "parked", "due": event["due"]}
+    assert operator.run("reschedule", id, "--in", "3d").strip() == id
+    assert eventually(lambda: due + timedelta(days=0.9) < due_of(operator, id))
+    [canceled] = operator.json("cancel", id)
+    assert canceled["id"] == id and canceled["found"] in ("parked", "canceled")  # Ingest may be as fast.
     assert eventually(lambda: not has_been_parked(operator, id))
-    assert operator.json("cancel", id)["found"] == "unknown"
+    assert operator.json("show", id)["verdict"] == "canceled"
+    assert operator.try_to_run("cancel", f"{id}-mistyped").returncode == 1
 
 
 def test_redrive_moves_dead_letters_and_ingest_processes_them(
@@ -162,9 +172,9 @@ def test_redrive_moves_dead_letters_and_ingest_processes_them(
             "Timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
         sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(envelope))
-    assert operator.json("redrive") == {"moved": 2}
+    assert len(operator.json("redrive")) == 2
     assert [len(arrived(consumer, payload)) for payload in ("dead-1", "dead-2")] == [1, 1]
-    assert operator.json("redrive") == {"moved": 0}
+    assert operator.json("redrive") == []
 
 
 def test_resend_publishes_an_undelivered_event_under_its_id(
@@ -174,7 +184,7 @@ def test_resend_publishes_an_undelivered_event_under_its_id(
     event = {"date": "2026-01-01T00:00:00Z", "target": arn, "user": "test", "payload": "resent"}
     report = json.dumps({"error": "not delivered: gone", "id": id, "event": event})
     other.client("sqs").send_message(QueueUrl=other.outputs["UndeliveredUrl"], MessageBody=report)
-    assert operator.run("resend") == f"published again: {id} (not delivered: gone)\n"
+    assert operator.run("resend").startswith(f"published again: {id} (not delivered: gone)\n")
     [arrival] = arrived(consumer, "resent")
     assert arrival.attributes["scheduler-id"] == id
 
@@ -200,34 +210,44 @@ def test_check_passes_and_leaves_nothing_behind(operator: Operator, other: Local
     assert existing(other) == before
 
 
-# Statement -> a command that needs it.
+# Statement -> a command that needs it, and fails or says what it cannot tell.
 NEEDED_FOR = {
     "EveryCommand": ("list",),
-    "ScheduleCancelResendCheck": ("cancel", "unknown"),
-    "ListCountShowCancel": ("list",),
-    "ShowCancel": ("show", "unknown"),
-    "ShowCancelExecutions": ("cancel", "unknown"),
-    "ShowCancelRedriveNames": ("redrive",),
+    "ScheduleRescheduleCancelResendCheck": ("cancel", "unknown"),
+    "ListCountShowRescheduleCancel": ("list",),
+    "ListCountCancelStates": ("list",),
+    "ShowRescheduleCancelCheck": ("check",),
+    "ShowRescheduleCancelResend": ("resend",),
+    "ShowRescheduleCancelLogs": ("show", "unknown"),
+    "ShowRescheduleCancelRedriveCheckNames": ("redrive",),
     "ResendRedrive": ("redrive",),
     "Redrive": ("redrive",),
-    "CheckSweep": ("check",),
+    "CheckClock": ("check",),
     "CheckTopics": ("check",),
     "CheckQueues": ("check",),
 }
 
 
 @pytest.mark.parametrize("sid", NEEDED_FOR)
-def test_without_a_statement_of_the_policy_a_command_fails_in_one_sentence(
-    operator: Operator, other: LocalStack, sid: str
+def test_without_a_statement_of_the_policy_a_command_says_that_permission_is_denied(
+    operator: Operator, other: LocalStack, sid: str, target: str
 ):
-    sqs, dead_letters, before = other.client("sqs"), other.outputs["InputDeadLettersUrl"], existing(other)
-    if sid == "Redrive":  # Without a message it sends none.
-        sqs.send_message(QueueUrl=dead_letters, MessageBody="{}")
+    """With something to do for those commands that would not ask otherwise."""
+    sqs, before = other.client("sqs"), existing(other)
+    queues = other.outputs["InputDeadLettersUrl"], other.outputs["UndeliveredUrl"]
+    if sid == "Redrive":
+        sqs.send_message(QueueUrl=queues[0], MessageBody="{}")
+    elif sid == "ShowRescheduleCancelResend":
+        sqs.send_message(QueueUrl=queues[1], MessageBody='{"id": "kept", "error": "e", "event": {}}')
+    elif sid == "ListCountCancelStates":
+        id = schedule(operator, target, "2d", "listed", "--id", f"listed-{uuid.uuid4().hex[:8]}")
+        assert eventually(lambda: has_been_parked(operator, id))
     with operator.without(sid):
         result = operator.try_to_run(*NEEDED_FOR[sid])
-    sqs.purge_queue(QueueUrl=dead_letters)
+    for queue in queues:
+        sqs.purge_queue(QueueUrl=queue)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("punctual: permission denied: ")
+    assert "permission denied: " in result.stderr
     assert existing(other) == before
 
 

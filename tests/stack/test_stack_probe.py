@@ -30,7 +30,7 @@ def lateness(other: LocalStack) -> list[float]:
     def is_punctual(milliseconds: float) -> bool:
         return milliseconds < MAX_LATENESS.total_seconds() * 1000
 
-    # Some are late: test_permissions.py and test_stack.py keep sweeps from their lanes.
+    # Some are late: test_stack.py keeps sweeps from their lanes.
     group = other.physical_id("ProbeLog")
     lines = wait_for_lines(
         other.client("logs"), group, lambda lines: any(map(is_punctual, values(lines))), PROBE_SECONDS

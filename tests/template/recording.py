@@ -1,11 +1,12 @@
-"""What the functions and state machines do on AWS, recorded while they run: API calls, metrics, and items.
+"""What the functions and state machines do on AWS, recorded while they run: API calls and metrics.
 
 The functions' shipped handlers run on moto; every way through them is taken. The shipped definitions run on the
-simulated clock; every task is.
+simulated clock; every task is executed.
 """
 
 import json
 import random
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, redirect_stdout, suppress
@@ -18,6 +19,7 @@ from unittest.mock import patch
 
 from botocore.client import BaseClient
 from punctual_core.event import Event, Rules, parse
+from punctual_core.lanes import lanes
 
 from tests.conftest import OWN_FAILURE_TOPIC, Cloud, LambdaContext, cloud_of_the_stack, event, record
 from tests.workflows.simulation import Clock, Failed, Machine, Run
@@ -25,17 +27,32 @@ from tools.cloudformation import Template
 
 TEMPLATE = Template()
 # IAM's name for an operation where it is another one.
-# (docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html)
-IAM_ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction"}
+# (docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html, list_amazonsqs.html)
+IAM_ACTIONS = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    **{f"sqs:{name}Batch": f"sqs:{name}" for name in ("ChangeMessageVisibility", "DeleteMessage", "SendMessage")},
+}
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: the action and resource (ARN) that IAM decides about, and the partition key of a table's item."""
+    """One call: the action and resource (ARN) that IAM decides about, and of a table the partition keys and names of
+    attributes, which policies may compare."""
 
     action: str
     resource: str
-    partition_key: str | None = None
+    leading_keys: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+    @property
+    def contexts(self) -> Iterator[dict[str, Any]]:
+        """The condition keys of this call in each lane, whichever it was recorded in."""
+        common = {"aws:SecureTransport": "true"}
+        if not self.leading_keys:
+            yield common
+        for lane in lanes() if self.leading_keys else ():
+            keys = [re.sub(r"lane-\d\d", lane, key) for key in self.leading_keys]
+            yield common | {"dynamodb:LeadingKeys": keys, "dynamodb:Attributes": [*self.attributes]}
 
 
 @dataclass
@@ -43,41 +60,60 @@ class Recording:
     """What one function or state machine did."""
 
     calls: set[Call] = field(default_factory=set)
-    # The arguments of each call of an operation, such as "UpdateItem".
-    arguments: dict[str, list[dict]] = field(default_factory=dict)
-    # The metrics in the output of a function, in CloudWatch's embedded metric format.
-    metrics: list[dict] = field(default_factory=list)
-    # A state machine's executions, and the states whose tasks they executed.
+    # The metrics that a function emitted, with their units.
+    metrics: dict[str, str] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
-    tasks: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)  # The states whose tasks were executed.
 
     def add(self, service: str, operation: str, arguments: dict) -> None:
         """Note one call of an operation of a service, by their names in IAM and in botocore's service model."""
         action = IAM_ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}")
-        self.calls |= {Call(action, resource, _partition_key(arguments)) for resource in _resources(arguments)}
-        self.arguments.setdefault(operation, []).append(arguments)
+        keys, attributes = (), ()
+        if service == "dynamodb":
+            keys, attributes = tuple(sorted({*_leading_keys(arguments)})), tuple(sorted(_attributes(arguments)))
+            assert keys, f"no partition key in {arguments}"
+        self.calls |= {Call(action, resource, keys, attributes) for resource in _resources(arguments)}
+
+    @property
+    def topics(self) -> set[str]:
+        """The topics that were published to."""
+        return {call.resource for call in self.calls if call.action == "sns:Publish"}
 
 
 def _resources(arguments: dict) -> Iterator[str]:
     """The ARNs of what a call is about."""
-    tables = [arguments["TableName"]] if "TableName" in arguments else arguments.get("RequestItems", [])
-    for name in tables:
-        [table] = [id for id in TEMPLATE.deployed("AWS::DynamoDB::Table") if TEMPLATE.resolve({"Ref": id}) == name]
-        yield TEMPLATE.arn(table)
-    if url := arguments.get("QueueUrl"):
-        [queue] = [id for id in TEMPLATE.deployed("AWS::SQS::Queue") if TEMPLATE.resolve({"Ref": id}) == url]
-        yield TEMPLATE.arn(queue)
-    if name := arguments.get("FunctionName"):
-        yield name if name.startswith("arn:") else TEMPLATE.arn(name)
+    for type, names in (
+        ("AWS::DynamoDB::Table", [arguments.get("TableName"), *arguments.get("RequestItems", [])]),
+        ("AWS::SQS::Queue", [arguments.get("QueueUrl")]),
+        ("AWS::Serverless::Function", [arguments.get("FunctionName")]),
+    ):
+        for id in TEMPLATE.deployed(type):
+            if {TEMPLATE.resolve({"Ref": id}), TEMPLATE.arn(id)} & {*names}:
+                yield TEMPLATE.arn(id)
     yield from filter(None, (arguments.get("TopicArn"), arguments.get("stateMachineArn")))
 
 
-def _partition_key(arguments: dict) -> str | None:
-    key = arguments.get("Key") or arguments.get("Item") or {}
-    return next((key[name]["S"] for name in ("lane", "id") if name in key), None)
+def _leading_keys(arguments: dict) -> Iterator[str]:
+    writes = [write for table in arguments.get("RequestItems", {}).values() for write in table]
+    found = [arguments.get("Key"), arguments.get("Item"), *(write["DeleteRequest"]["Key"] for write in writes)]
+    yield from (item[name]["S"] for item in found if item for name in ("lane", "id") if name in item)
+    if match := re.match(r"lane = (:\w+)", arguments.get("KeyConditionExpression", "")):
+        yield arguments["ExpressionAttributeValues"][match[1]]["S"]
+
+
+def _attributes(arguments: dict) -> set[str]:
+    expressions = " ".join(text for name, text in arguments.items() if name.endswith("Expression"))
+    assert "#" not in expressions
+    named = {*re.findall(r"(?<![:\w])[a-z_]+\b(?!\()", expressions)}
+    return named | {*arguments.get("Key", {})} | {*arguments.get("Item", {})}
 
 
 # --- Functions --------------------------------------------------------------------------------------------------------
+
+
+def emitted(function: str) -> dict[str, str]:
+    """The metrics that a function emits, with their units."""
+    return of_functions()[function].metrics
 
 
 @cache
@@ -96,7 +132,7 @@ def of_functions() -> dict[str, Recording]:
 
 
 def _run(recording: Recording, handler: Callable[[dict, Any], Any], event: dict) -> None:
-    """Invoke a handler, and note what it calls and prints."""
+    """Invoke a handler, and note what it calls and the metrics that it prints (CloudWatch's embedded metric format)."""
     make_call = BaseClient._make_api_call
 
     def noted(client: Any, operation: str, arguments: dict) -> Any:
@@ -106,8 +142,11 @@ def _run(recording: Recording, handler: Callable[[dict, Any], Any], event: dict)
     output = StringIO()
     with patch.object(BaseClient, "_make_api_call", noted), redirect_stdout(output), suppress(RuntimeError):
         handler(event, LambdaContext())
-    lines = [json.loads(line) for line in output.getvalue().splitlines()]
-    recording.metrics += [line for line in lines if "_aws" in line]
+    for line in map(json.loads, output.getvalue().splitlines()):
+        for directive in line["_aws"]["CloudWatchMetrics"] if "_aws" in line else ():
+            # What alarms and dashboard expect. The service is the name of the stack.
+            assert (directive["Namespace"], directive["Dimensions"]) == ("Punctual", [["service"]])
+            recording.metrics |= {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
 
 
 def _ingest_in_every_situation(cloud: Cloud) -> Recording:
@@ -138,25 +177,25 @@ def _ingest_in_every_situation(cloud: Cloud) -> Recording:
 def _sweeper_in_every_situation(cloud: Cloud) -> Recording:
     from punctual_core import sweeper
     from punctual_core.clients import client
-    from punctual_core.lanes import lanes
 
     recording = Recording()
 
     def sweep(**fields: str) -> None:
-        """Sweep when there are events in some lanes, each tried for the second time."""
+        """Sweep when there are events in some lanes, each retried for the first time."""
         for lane in lanes()[:4]:
             item = {
                 "lane": {"S": lane},
                 "sort_key": {"S": f"2020-01-01T00:00:00.000000#{uuid.uuid4()}"},
                 "execution": {"S": str(uuid.uuid4())},
-                "input": {"S": json.dumps({"id": "a", "publish": {"Message": "order"}, "event": fields})},
-                "attempt": {"N": "1"},
+                "input": {
+                    "S": json.dumps({"id": "a", "revision": "a", "publish": {"Message": "order"}, "event": fields})
+                },
+                "retry": {"N": "1"},
             }
             client("dynamodb").put_item(TableName=TEMPLATE.resolve({"Ref": "Parked"}), Item=item)
         _run(recording, sweeper.handler, {})
 
-    # As if one event were a burst.
-    with patch.multiple("punctual_core.sweeper", MAX_STARTS_BEFORE_HELPERS=1, MAX_BATCHES_IN_FLIGHT=1):
+    with patch.object(sweeper, "MANY_STARTS", 1):  # Each lane gets an invocation of its own.
         sweep()
     cloud.fail("StartExecution", "InvalidExecutionInput")
     sweep()
@@ -193,7 +232,20 @@ def _probe() -> Recording:
 @cache
 def of_machines() -> dict[str, Recording]:
     """What each state machine's tasks do, in executions that between them come to every task."""
-    return {"Deliver": _deliver_in_every_situation(), "Sweep": _sweep()}
+    sweep = _Tasks("Sweep")
+    sweep.execute({}, set())
+    deliver = _Tasks("Deliver")
+    for fails in (set(), {"Publish"}, deliver.all):
+        for fields in ({}, {"failure_topic": OWN_FAILURE_TOPIC}):
+            message = json.dumps(event(datetime.fromtimestamp(0.5, UTC), **fields))
+            rules = Rules(TEMPLATE.arn("InputTopic"), ("*",))
+            parsed = parse(message, str(uuid.uuid4()), datetime.fromtimestamp(0, UTC), rules)
+            assert isinstance(parsed, Event)
+            for error in ("SNS.NotFoundException", "SNS.InternalErrorException"):
+                deliver.execute(json.loads(parsed.input), fails, error)
+    for machine in (sweep, deliver):
+        assert machine.recording.tasks == machine.all
+    return {"Deliver": deliver.recording, "Sweep": sweep.recording}
 
 
 class _Tasks:
@@ -202,27 +254,24 @@ class _Tasks:
     def __init__(self, machine: str):
         self.recording, self._definition = Recording(), TEMPLATE.definition(machine)
         self._states = dict(_states(json.loads(self._definition)))
+        self.all = {name for name, state in self._states.items() if state["Type"] == "Task"}
 
-    def execute(self, input: dict, answer: Callable[[str], dict]) -> None:
-        """Run one execution; `answer` gives the result of a state's task, or raises `Failed`."""
+    def execute(self, input: dict, fails: set[str], error: str = "") -> None:
+        """Run one execution, in which these states' tasks fail with an error."""
 
         def call(state: str, arguments: dict) -> tuple[dict, float]:
             # As in arn:aws:states:::dynamodb:putItem
             service, operation = self._states[state]["Resource"].split(":::")[1].split(":")
             self.recording.tasks.add(state)
             self.recording.add(service, operation[0].upper() + operation[1:], arguments)
-            return answer(state), 0.02
+            if state in fails:
+                raise Failed(error)
+            return {"MessageId": "m-1", "Payload": {}}, 0.02
 
-        clock = Clock(0)
-        run = Run(f"execution-{len(self.recording.runs)}", 0)
+        clock, run = Clock(0), Run(str(len(self.recording.runs)), 0)
         self.recording.runs.append(run)
         clock.start(Machine(self._definition, clock, call, random.Random(0)).execute(run, input))
         clock.run(float("inf"))
-
-    @property
-    def all(self) -> set[str]:
-        """The states that have a task."""
-        return {name for name, state in self._states.items() if state["Type"] == "Task"}
 
 
 def _states(machine: dict) -> Iterator[tuple[str, dict]]:
@@ -230,36 +279,3 @@ def _states(machine: dict) -> Iterator[tuple[str, dict]]:
         yield name, state
         if "ItemProcessor" in state:
             yield from _states(state["ItemProcessor"])
-
-
-def _deliver_in_every_situation() -> Recording:
-    tasks = _Tasks("Deliver")
-    own_topic = {"failure_topic": OWN_FAILURE_TOPIC}
-    everything_fails = dict.fromkeys(tasks.all, "SNS.NotFoundException")
-    situations: list[tuple[dict, dict]] = [
-        ({}, {}),
-        ({}, {"Publish": "SNS.InternalErrorException"}),
-        ({}, everything_fails),
-        (own_topic, everything_fails),
-    ]
-    for fields, errors in situations:
-
-        def answer(state: str, errors: dict = errors) -> dict:
-            if state in errors:
-                raise Failed(errors[state])
-            return {"MessageId": "m-1"}
-
-        message = json.dumps(event(datetime.fromtimestamp(0.5, UTC), **fields))
-        rules = Rules(TEMPLATE.arn("InputTopic"), ("*",))
-        parsed = parse(message, str(uuid.uuid4()), datetime.fromtimestamp(0, UTC), rules)
-        assert isinstance(parsed, Event)
-        tasks.execute(json.loads(parsed.input), answer)
-    assert tasks.recording.tasks == tasks.all
-    return tasks.recording
-
-
-def _sweep() -> Recording:
-    tasks = _Tasks("Sweep")
-    tasks.execute({}, lambda state: {"Payload": {}})
-    assert tasks.recording.tasks == tasks.all
-    return tasks.recording

@@ -1,213 +1,134 @@
-"""The alarms: what each watches, which values turn it on, and whom it tells."""
+"""Each failure turns an alarm on, within minutes, that is published to the alarm topic; and nothing else does."""
 
-import itertools
-import re
+from collections.abc import Iterator
 
 import pytest
-from punctual_core.ingest import MAX_RETRY_DELAY_SECONDS
 
 from tests.template import recording
-from tests.template.cloudwatch import ALARM, OK, OWN_GAUGES, states, statistics_of, watched
+from tests.template.cloudwatch import Minutes, minutes_on
 from tools.cloudformation import Template
 
 TEMPLATE = Template(Probe="true")
-ALARMS = TEMPLATE.resources("AWS::CloudWatch::Alarm")
-each_alarm = pytest.mark.parametrize("name", ALARMS)
+ALARMS = TEMPLATE.deployed("AWS::CloudWatch::Alarm")
+# Namespace -> the dimension of its metrics, and the attribute of the resource that is its value.
+DIMENSIONS = {
+    "AWS/SQS": ("QueueName", "QueueName"),
+    "AWS/SNS": ("TopicName", "TopicName"),
+    "AWS/States": ("StateMachineArn", "Ref"),
+    "AWS/Lambda": ("FunctionName", "Ref"),
+}
 
 
-def minutes(*values: float | None, every: int = 1) -> list[list[float]]:
+def dimension(namespace: str, resource: str) -> tuple[str, str]:
+    """The name and value of the dimension by which a metric of a resource is kept; our own are kept by stack."""
+    if namespace == "Punctual":
+        return "service", "punctual"
+    name, attribute = DIMENSIONS[namespace]
+    return name, TEMPLATE.resolve({"Ref": resource} if attribute == "Ref" else {"Fn::GetAtt": [resource, attribute]})
+
+
+def each_minute(*values: float | None, every: int = 1) -> Minutes:
     """One value in each minute, or in the first of `every` minutes; None is a minute without a value."""
     return [[] if value is None or later else [value] for value in values for later in range(every)]
 
 
-# --- Which values turn it on ------------------------------------------------------------------------------------------
-
 # One is too much, at once, and only for the minute in which it was.
-ANY = minutes(0, 1, 0, None, 3, None, None), [OK, ALARM, OK, OK, ALARM, OK, OK]
-# Alarm -> series of (values in each minute, states at their ends).
-SERIES = {
-    "DeadLettersAlarm": [ANY],
-    "UndeliveredAlarm": [ANY],
-    "InputNotDeliveredAlarm": [ANY],
-    "InputLostAlarm": [ANY],
-    "InputDelayAlarm": [
-        (minutes(10, 299, 300, 301, 300, 900, None), [OK, OK, OK, ALARM, OK, ALARM, OK]),
-        ([[200, 200], [10, 301]], [OK, ALARM]),
-    ],
-    # A message that fails once or twice is not worth a call at night: in two periods of the longest pause between its
-    # attempts it has failed often.
-    "MessageFailuresAlarm": [
-        (minutes(5, 0, 1, None, every=10), [OK] * 40),
-        (minutes(1, 1, None, every=10), [OK] * 19 + [ALARM] * 10 + [OK]),
-        (minutes(*[1] * 9, None, every=1), [OK] * 10),
-    ],
-    "RetriesAlarm": [ANY],
-    "OverdueAlarm": [
-        (minutes(0.5, 60, 61, None), [OK, OK, ALARM, OK]),
-        ([[40, 40], [5, 61], [61, 5]], [OK, ALARM, ALARM]),
-    ],
-    "DeliverFailedAlarm": [ANY],
-    "DeliverTimedOutAlarm": [ANY],
-    "SweepFailedAlarm": [ANY],
-    "SweepTimedOutAlarm": [ANY],
-    "IngestFunctionErrorsAlarm": [ANY],
-    "IngestThrottlesAlarm": [ANY],
-    "SweeperFunctionErrorsAlarm": [ANY],
-    "SweeperThrottlesAlarm": [ANY],
-    "HoldFunctionErrorsAlarm": [ANY],
-    "HoldThrottlesAlarm": [ANY],
+AT_ONCE = [(each_minute(0, 1, 0, None, 3, None), {1, 4}), ([[0, 1], [0]], {0})]
+
+
+def failures() -> Iterator[tuple[str, str, str, list[tuple[Minutes, set[int]]]]]:
+    """What can go wrong: namespace, metric, and resource that show it, and series with the minutes of an alarm."""
+    for function in sorted(TEMPLATE.deployed("AWS::Serverless::Function").keys() - {"ProbeFunction"}):
+        yield "AWS/Lambda", "Errors", function, AT_ONCE
+        yield "AWS/Lambda", "Throttles", function, AT_ONCE
+    for machine in TEMPLATE.deployed("AWS::Serverless::StateMachine"):
+        yield "AWS/States", "ExecutionsFailed", machine, AT_ONCE
+        yield "AWS/States", "ExecutionsTimedOut", machine, AT_ONCE
+    for queue in sorted(TEMPLATE.deployed("AWS::SQS::Queue").keys() - {"InputQueue"}):  # Which nothing reads.
+        yield "AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, AT_ONCE
+    yield "AWS/SNS", "NumberOfNotificationsFailed", "InputTopic", AT_ONCE
+    yield "AWS/SNS", "NumberOfNotificationsFailedToRedriveToDlq", "InputTopic", AT_ONCE
+    delays = [(each_minute(10, 299, 300, 301, 300, 900, None), {3, 5}), ([[200, 200], [10, 301], [301, 10]], {1, 2})]
+    yield "AWS/SQS", "ApproximateAgeOfOldestMessage", "InputQueue", delays
+    # A message that fails now and then is not worth a call at night.
+    seldom = [(each_minute(5, None, None, 1, every=10), set()), (each_minute(*[1] * 10, *[None] * 30), set())]
+    often = [(each_minute(1, 1, None, None, every=10), {*range(19, 39)})]
+    yield "Punctual", "Failed", "Ingest", seldom + often
+    yield "Punctual", "Retries", "Sweeper", AT_ONCE
+    overdue = [(each_minute(0.5, 60, 61, None), {2}), ([[40, 40], [5, 61], [61, 5]], {1, 2})]
+    yield "Punctual", "Overdue", "Sweeper", overdue
     # An interval of 60 s has one sweep in a minute, or none, if it falls just outside.
-    "NoSweepAlarm": [
-        (minutes(1, 1, 12, 1), [OK] * 4),
-        (minutes(1, 0, 0, 1, 0, 0), [OK] * 6),
-        (minutes(1, 0, 0, 0, 1), [OK, OK, OK, ALARM, OK]),
-    ],
-    # A value of 0 is an event on time, and two in a minute are none too many.
-    "ProbeMissingAlarm": [(minutes(0, 0, 40, 0, 0), [OK] * 5), ([[0, 0]] * 5, [OK] * 5)],
-    "ProbeLateAlarm": [
-        (minutes(*[1000] * 6), [OK] * 6),
-        (minutes(*[1001] * 4, 1000, *[1001] * 5, 12), [OK] * 9 + [ALARM, OK]),
-        (minutes(*[1001] * 4, None, None, 1001), [OK] * 7),
-        (minutes(*[1001] * 5, None), [OK] * 4 + [ALARM, OK]),
-        # Two of a hundred late are beyond the 99th percentile, one is not.
-        ([[30] * 98 + [5000] * 2] * 6, [OK] * 4 + [ALARM] * 2),
-        ([[30] * 99 + [5000]] * 6, [OK] * 6),
-    ],
-}
+    sweeps = [
+        (each_minute(1, 12, 0, 0, 1, 0, 0, None, 1), {7}),
+        (each_minute(12, 1, None, None, None, None, 1), {4, 5}),
+    ]
+    yield "AWS/Lambda", "Invocations", "Sweeper", sweeps
+    # A value of 0 is an event of the probe on time, and two in a minute are none too many.
+    probes = [(each_minute(0, 0, 40, None, None, None, 0), {5}), ([[0, 0]] * 5, set())]
+    late = [
+        (each_minute(*[1000] * 6), set()),
+        (each_minute(*[1001] * 4, 1000, *[1001] * 5, 12), {9}),
+        ([[30] * 98 + [5000] * 2] * 6, {4, 5}),  # Beyond the 99th percentile, which one of a hundred is not.
+        ([[30] * 99 + [5000]] * 6, set()),
+    ]
+    yield "Punctual", "Lateness", "ProbeFunction", probes + late
 
 
-@each_alarm
-def test_values_that_turn_an_alarm_on(name):
-    """The state of each alarm in every minute of these series."""
-    for values, expected in SERIES[name]:
-        assert states(TEMPLATE.properties(name), values) == expected, values
+def alarms_of(namespace: str, metric: str, resource: str) -> list[str]:
+    """The alarms that watch a metric of a resource. A metric of our own is one that the function has emitted."""
+    if namespace == "Punctual":
+        assert metric in recording.emitted(resource)
+    name, value = dimension(namespace, resource)
+    watched = {"Namespace": namespace, "MetricName": metric, "Dimensions": [{"Name": name, "Value": value}]}
+    return [alarm for alarm, properties in ALARMS.items() if properties | watched == properties]
 
 
-SILENCE_IS_BAD = {"NoSweepAlarm", "ProbeMissingAlarm"}
+@pytest.mark.parametrize(("namespace", "metric", "resource", "series"), [*failures()])
+def test_a_failure_turns_an_alarm_on(namespace, metric, resource, series):
+    """For the values that a metric gets in each minute, an alarm is on in these minutes and in no others."""
+    for values, expected in series:
+        on = [minutes_on(ALARMS[alarm], values) for alarm in alarms_of(namespace, metric, resource)]
+        assert set().union(*on) == expected, values
 
 
-@each_alarm
+def test_every_alarm_is_tested():
+    """Each alarm watches one of the metrics above."""
+    watching = {alarm for *metric, _ in failures() for alarm in alarms_of(*metric)}
+    assert watching == {*ALARMS}
+
+
+def test_a_message_that_fails_for_days_keeps_its_alarm_on():
+    """Ingest puts its attempts up to ten minutes apart, and they come a little later: a period of the alarm may have
+    none."""
+    minutes: Minutes = [[] for _ in range(24 * 60)]
+    for second in range(0, 24 * 3600, 600 + 15):
+        minutes[second // 60].append(1)
+    on = minutes_on(ALARMS["MessageFailuresAlarm"], minutes)
+    assert on == {*range(min(on), len(minutes))} and min(on) < 30
+
+
 @pytest.mark.parametrize("more_points", [0, 2])
-def test_silence(name, more_points):
-    """Without values for some minutes, the alarms for what has stopped are on, and all others off."""
-    alarm = TEMPLATE.properties(name)
-    before = minutes(*[1] * alarm["EvaluationPeriods"], every=max(alarm["Period"] // 60, 1))
-    silence = minutes(*[None] * (3 + more_points + 60 * (name not in SILENCE_IS_BAD)))
-    in_silence = states(alarm, before + silence, more_points)
-    assert in_silence[-1] == (ALARM if name in SILENCE_IS_BAD else OK)
-    if name in SILENCE_IS_BAD:  # Not before three minutes.
-        assert ALARM not in in_silence[: len(before) + 2]
+def test_silence(more_points):
+    """Without any values, only the alarms for what has stopped are on, and not before three minutes."""
+    for name, alarm in ALARMS.items():
+        on = minutes_on(alarm, each_minute(*[1] * 40, *[None] * 100), more_points)
+        if name in ("NoSweepAlarm", "ProbeMissingAlarm"):
+            assert min(on) >= 42 and {*range(45 + more_points, 140)} <= on
+        else:
+            assert not {minute for minute in on if minute >= 40 + (3 + more_points) * alarm["Period"] // 60}
 
 
-def test_a_message_fails_in_two_periods():
-    """The period is the longest pause between two attempts of a message, so a failing one fails in each period."""
-    assert TEMPLATE.properties("MessageFailuresAlarm")["Period"] == MAX_RETRY_DELAY_SECONDS
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_is_published(name):
+    """To the alarm topic, with what happened and what to do about it, and only when it turns on."""
+    alarm = ALARMS[name]
+    assert alarm["AlarmActions"] == [TEMPLATE.arn("AlarmTopic")]
+    assert alarm.get("ActionsEnabled", True) is True
+    assert len(alarm["AlarmDescription"].split(". ")) >= 2
+    assert not alarm.keys() & {"OKActions", "InsufficientDataActions", "Metrics", "Unit"}
 
 
 def test_units():
-    """What the thresholds mean: seconds for Overdue, milliseconds for Lateness, and counts for the rest."""
-    units = {
-        metric["Name"]: metric["Unit"]
-        for recorded in recording.of_functions().values()
-        for line in recorded.metrics
-        for directive in line["_aws"]["CloudWatchMetrics"]
-        for metric in directive["Metrics"]
-    }
-    assert {name: unit for name, unit in units.items() if unit != "Count"} == {
-        "Overdue": "Seconds",
-        "Lateness": "Milliseconds",
-    }
-    assert {*OWN_GAUGES} == {"Overdue", "Lateness"}
-
-
-# --- What is watched --------------------------------------------------------------------------------------------------
-
-# Alarm -> metric, and the resource that it is about ("" for the whole stack).
-WATCHES = {
-    # The two queues that hold what was not delivered and not reported.
-    "DeadLettersAlarm": ("ApproximateNumberOfMessagesVisible", "InputDeadLetters"),
-    "UndeliveredAlarm": ("ApproximateNumberOfMessagesVisible", "Undelivered"),
-    # From the input topic to the input queue, and in it.
-    "InputNotDeliveredAlarm": ("NumberOfNotificationsFailed", "InputTopic"),
-    "InputLostAlarm": ("NumberOfNotificationsFailedToRedriveToDlq", "InputTopic"),
-    "InputDelayAlarm": ("ApproximateAgeOfOldestMessage", "InputQueue"),
-    # What becomes of events.
-    "MessageFailuresAlarm": ("Failed", ""),
-    "RetriesAlarm": ("Retries", ""),
-    "OverdueAlarm": ("Overdue", ""),
-    "DeliverFailedAlarm": ("ExecutionsFailed", "Deliver"),
-    "DeliverTimedOutAlarm": ("ExecutionsTimedOut", "Deliver"),
-    # What does it.
-    "SweepFailedAlarm": ("ExecutionsFailed", "Sweep"),
-    "SweepTimedOutAlarm": ("ExecutionsTimedOut", "Sweep"),
-    "IngestFunctionErrorsAlarm": ("Errors", "Ingest"),
-    "IngestThrottlesAlarm": ("Throttles", "Ingest"),
-    "SweeperFunctionErrorsAlarm": ("Errors", "Sweeper"),
-    "SweeperThrottlesAlarm": ("Throttles", "Sweeper"),
-    "HoldFunctionErrorsAlarm": ("Errors", "Hold"),
-    "HoldThrottlesAlarm": ("Throttles", "Hold"),
-    "NoSweepAlarm": ("Invocations", "Sweeper"),
-    "ProbeMissingAlarm": ("Lateness", ""),
-    "ProbeLateAlarm": ("Lateness", ""),
-}
-
-
-@each_alarm
-def test_alarm_watches_a_metric_of_this_stack(name):
-    """An alarm's metric is one that AWS documents for a resource of this stack, or one that a function emits, by a
-    statistic that is meaningful for it."""
-    alarm = TEMPLATE.properties(name)
-    [dimension] = alarm["Dimensions"]
-    resource = watched(TEMPLATE, alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"])
-    assert (alarm["MetricName"], resource) == WATCHES[name]
-    [statistic] = [alarm[key] for key in ("Statistic", "ExtendedStatistic") if key in alarm]
-    assert statistic in statistics_of(alarm["Namespace"], alarm["MetricName"])
-
-
-def test_every_way_to_fail_has_an_alarm():
-    """Each state machine's failures and time-outs, each function's errors and throttles, each queue that has to stay
-    empty. Of the functions, the probe's is seen when its metric is missing."""
-    assert {*WATCHES} == {*ALARMS}
-    watched = {*WATCHES.values()}
-    for machine, metric in itertools.product(
-        TEMPLATE.deployed("AWS::Serverless::StateMachine"), ("ExecutionsFailed", "ExecutionsTimedOut")
-    ):
-        assert (metric, machine) in watched
-    for function, metric in itertools.product(TEMPLATE.deployed("AWS::Serverless::Function"), ("Errors", "Throttles")):
-        assert (metric, function) in watched or function == "ProbeFunction"
-
-
-# --- Whom it tells ----------------------------------------------------------------------------------------------------
-
-
-@each_alarm
-def test_alarm_tells_the_operator(name):
-    """Each alarm is published to the alarm topic, with what happened and what to do about it."""
-    alarm = TEMPLATE.properties(name)
-    assert alarm["AlarmActions"] == [TEMPLATE.arn("AlarmTopic")]
-    assert alarm.get("ActionsEnabled", True)
-    assert len(re.split(r"[.:?;,] ", alarm["AlarmDescription"])) >= 2
-
-
-@each_alarm
-def test_alarm_names_what_exists(name):
-    """A description names queues, functions and alarms as the stack does."""
-    named = re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)+\b", ALARMS[name]["Properties"]["AlarmDescription"])
-    assert {*named} <= {*TEMPLATE.text["Resources"], "CloudWatch"}
-
-
-def test_probes_alarms_exist_with_the_probe():
-    """Without the probe there would be no values, and an alarm forever."""
-    assert {name for name in ALARMS if not Template().exists(name)} == {"ProbeMissingAlarm", "ProbeLateAlarm"}
-
-
-def test_alarms_are_mailed_to_the_address_given():
-    """With AlarmEmail that address is subscribed to the alarm topic, without it nobody is."""
-    assert not Template().exists("AlarmSubscription")
-    template = Template(AlarmEmail="night@example.com")
-    assert template.exists("AlarmSubscription")
-    assert template.properties("AlarmSubscription") == {
-        "TopicArn": template.arn("AlarmTopic"),
-        "Protocol": "email",
-        "Endpoint": "night@example.com",
-    }
+    """The thresholds are in the units that the functions emit."""
+    units = recording.emitted("Sweeper") | recording.emitted("ProbeFunction")
+    assert (units["Overdue"], units["Lateness"]) == ("Seconds", "Milliseconds")

@@ -1,35 +1,17 @@
-"""The stack's interface: parameters with their limits, conditions, and outputs."""
+"""What each parameter accepts and changes, and what exists under which combination of them."""
 
-import itertools
 import json
 import re
+from typing import Any
 
 import pytest
 
-from tools.cloudformation import ACCOUNT, REGION, Template
+from tools.cloudformation import ACCOUNT, REGION, ROOT, Template
 
 DEFAULT = Template()
 PARAMETERS = DEFAULT.text["Parameters"]
-MAPPING = DEFAULT.text["Mappings"]["Horizon"]
-
-# Parameter -> its default.
-DEFAULTS = {
-    "SweepIntervalSeconds": "5",
-    "IngestBatchingSeconds": "0",
-    "EnforceUser": "true",
-    "TargetTopicArns": "",
-    "TargetKmsKeyArns": "",
-    "PublisherAccounts": "",
-    "KmsKeyArn": "",
-    "Dashboard": "true",
-    "Probe": "false",
-    "AlarmEmail": "",
-    "ExecutionLogLevel": "ALL",
-    "LogRetentionDays": "30",
-    "Tracing": "false",
-    "PythonRuntime": "python3.13",
-    "Architecture": "arm64",
-}
+TOPIC, KEY = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mrk-1a"
+BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/team/boundary"
 
 
 def accepts(name: str, value: str) -> bool:
@@ -40,219 +22,211 @@ def accepts(name: str, value: str) -> bool:
         return False
     if allowed := parameter.get("AllowedValues"):
         return value in map(str, allowed)
-    if "MinValue" in parameter and float(value) < parameter["MinValue"]:
+    if "MinValue" in parameter and not parameter["MinValue"] <= float(value) <= parameter["MaxValue"]:
         return False
-    if "MaxValue" in parameter and float(value) > parameter["MaxValue"]:
-        return False
-    if len(value) > parameter.get("MaxLength", 4096) or len(value) < parameter.get("MinLength", 0):
-        return False
-    return re.fullmatch(parameter.get("AllowedPattern", ".*"), value, re.DOTALL) is not None
+    return len(value) <= parameter.get("MaxLength", 4096) and bool(
+        re.fullmatch(parameter.get("AllowedPattern", ".*"), value, re.DOTALL)
+    )
 
 
-TOPIC, KEY = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k"
-LISTS_OF_ARNS = {
-    "good": ["", TOPIC, f"{TOPIC},arn:aws:sns:*:{ACCOUNT}:a?", "arn:" + "a" * 2044],
-    "bad": [f"{TOPIC}, {TOPIC}", f"{TOPIC},", f",{TOPIC}", "orders", "*", f"{TOPIC},orders", " ", "arn:" + "a" * 2045],
-}
-# Parameter -> values that are accepted, and values that are not.
+BOOLEAN = (["true", "false"], ["yes", "True", "", "1"])
+# Parameter -> values that are accepted, the default first, and values that are not.
 VALUES = {
     "SweepIntervalSeconds": (["5", "10", "20", "30", "60"], ["1", "0", "15", "120", ""]),
     "IngestBatchingSeconds": (["0", "1", "5"], ["-1", "6", "300", "x"]),
-    **dict.fromkeys(("EnforceUser", "Dashboard", "Probe", "Tracing"), (["true", "false"], ["yes", "True", "", "1"])),
-    "TargetTopicArns": (LISTS_OF_ARNS["good"], LISTS_OF_ARNS["bad"]),
-    "TargetKmsKeyArns": (["", KEY, f"{KEY},{KEY}", "arn:" + "a" * 2044], [f"{KEY}, {KEY}", "k", "arn:" + "a" * 2045]),
+    **dict.fromkeys(("EnforceUser", "Dashboard"), BOOLEAN),
+    **dict.fromkeys(("Probe", "Tracing"), (["false", "true"], BOOLEAN[1])),
+    "TargetTopicArns": (
+        ["", TOPIC, f"{TOPIC},arn:aws-cn:sns:*:{ACCOUNT}:a?", "arn:" + "a" * 2044],
+        [f"{TOPIC}, {TOPIC}", f"{TOPIC},", f",{TOPIC}", "orders", "*", f"{TOPIC},orders", "arn:" + "a" * 2045],
+    ),
+    "TargetKmsKeyArns": (
+        ["", KEY, f"{KEY},{KEY}"],
+        [
+            f"{KEY}, {KEY}",
+            "k",
+            f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/a",
+            f"{KEY}," + "arn:aws:kms:::key/" + "a" * 2045,
+        ],
+    ),
     "PublisherAccounts": (
         ["", "111111111111", "111111111111,222222222222"],
         ["11111111111", "1111111111111", "111111111111, 222222222222", "111111111111,", "a", "*"],
     ),
-    "KmsKeyArn": (["", KEY], []),
+    # IAM policies name it, where an alias or an id means nothing.
+    "KmsKeyArn": (
+        ["", KEY, KEY.replace("aws", "aws-us-gov")],
+        ["alias/a", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/a", "mrk-1a", f"{KEY},{KEY}", f"{KEY} ", "*"],
+    ),
+    "PermissionsBoundaryArn": (
+        ["", BOUNDARY, "arn:aws-cn:iam::aws:policy/PowerUserAccess"],
+        ["boundary", f"arn:aws:iam::{ACCOUNT}:role/r", f"{BOUNDARY} "],
+    ),
     "AlarmEmail": (["", "night@example.com"], []),
     "ExecutionLogLevel": (["ALL", "ERROR", "FATAL", "OFF"], ["all", "DEBUG", "False", ""]),
-    # docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html; longer than two years
-    # is for archives.
-    "LogRetentionDays": (
-        ["1", "3", "5", "7", "14", "30", "60", "90", "120", "150", "180", "365", "400", "545", "731"],
-        ["0", "2", "31", "366", "3653", ""],
-    ),
-    "PythonRuntime": (["python3.13", "python3.14"], []),
+    # docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+    "LogRetentionDays": (["30", "1", "731"], ["0", "2", "31", "366", ""]),
+    "PythonRuntime": (["python3.13", "python3.14"], ["python3.12", "python3.9", "nodejs22.x", ""]),
     "Architecture": (["arm64", "x86_64"], ["arm", "x86", ""]),
 }
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_default_of_a_parameter(name):
-    """The default is what docs/deploying.md says, and it is accepted."""
-    assert str(PARAMETERS[name]["Default"]) == DEFAULTS[name]
-    assert accepts(name, DEFAULTS[name])
-    assert PARAMETERS[name]["Description"]
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
 def test_values_of_a_parameter(name):
-    """A value that would not work is refused before anything is deployed."""
+    """A value that would not work is refused before anything is deployed, with an explanation of the pattern."""
     good, bad = VALUES[name]
+    assert str(PARAMETERS[name]["Default"]) == good[0]
     assert [value for value in good if not accepts(name, value)] == []
     assert [value for value in bad if accepts(name, value)] == []
-    # Numbers have a lower and an upper limit, and no other values than these.
-    if "AllowedValues" in PARAMETERS[name]:
-        assert [str(value) for value in PARAMETERS[name]["AllowedValues"]] == good
+    assert ("AllowedPattern" in PARAMETERS[name]) == ("ConstraintDescription" in PARAMETERS[name])
 
 
-def test_patterns_are_explained():
-    """CloudFormation shows a pattern as it is, unless there is an explanation."""
-    for name, parameter in PARAMETERS.items():
-        assert ("AllowedPattern" in parameter) == ("ConstraintDescription" in parameter), name
-
-
-def test_console_shows_every_parameter_once():
-    """In one of the groups, which the console shows in this order."""
+def test_the_console_shows_every_parameter_once():
+    """In one of its groups."""
     groups = DEFAULT.text["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    shown = [name for group in groups for name in group["Parameters"]]
-    assert sorted(shown) == sorted(PARAMETERS)
-    assert [group["Label"]["default"] for group in groups] == ["Precision and price", "Who may do what", "Operation"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
 
 
-# --- What they do -----------------------------------------------------------------------------------------------------
+# --- What they change -------------------------------------------------------------------------------------------------
+
+PROBE = Template(Probe="true")
+FUNCTIONS, LOGS = PROBE.deployed("AWS::Serverless::Function"), PROBE.deployed("AWS::Logs::LogGroup")
 
 
-# An event is started at least so long before it is due: time to read, start and retry. Waiting in Express is the
-# largest cost, so it is not more.
-LEAD_SECONDS = 3
+def settings(template: Template) -> dict[str, Any]:
+    """Every setting of every resource by its path, such as "Ingest.Environment.Variables.ENFORCE_USER"."""
+
+    def flat(path: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for name, item in value.items() for k, v in flat(f"{path}.{name}", item).items()}
+        return {path: value}
+
+    found = {}
+    for name, resource in template.text["Resources"].items():
+        is_function = resource["Type"] == "AWS::Serverless::Function"
+        if template.exists(name) and resource["Type"] != "AWS::CloudWatch::Dashboard":
+            found |= flat(name, template.function(name) if is_function else template.properties(name))
+    return found
 
 
-@pytest.mark.parametrize("interval", PARAMETERS["SweepIntervalSeconds"]["AllowedValues"])
-def test_horizon_of_an_interval(interval):
-    """With each interval, a sweep finds an event at least the lead before it is due."""
-    assert MAPPING[interval] == {"Seconds": str(int(interval) + LEAD_SECONDS)}
-    assert MAPPING.keys() == {*PARAMETERS["SweepIntervalSeconds"]["AllowedValues"]}
+# Parameter and value -> the settings that this changes. Policies and encryption are tested by what they do.
+CHANGES = {
+    ("IngestBatchingSeconds", "5"): {"Ingest.Events.Messages.Properties.MaximumBatchingWindowInSeconds": "5"},
+    ("EnforceUser", "false"): {"Ingest.Environment.Variables.ENFORCE_USER": "false"},
+    ("TargetTopicArns", TOPIC): {
+        "Ingest.Environment.Variables.TARGET_TOPIC_ARNS": f"{TOPIC},{PROBE.arn('ProbeTopic')}"
+    },
+    ("PermissionsBoundaryArn", BOUNDARY): {
+        f"{role}.PermissionsBoundary": BOUNDARY for role in PROBE.deployed("AWS::IAM::Role")
+    },
+    ("AlarmEmail", "night@example.com"): {
+        "AlarmSubscription.TopicArn": DEFAULT.arn("AlarmTopic"),
+        "AlarmSubscription.Protocol": "email",
+        "AlarmSubscription.Endpoint": "night@example.com",
+    },
+    ("ExecutionLogLevel", "ERROR"): {"Deliver.Logging.Level": "ERROR"},  # Sweep has it already.
+    ("ExecutionLogLevel", "OFF"): {"Deliver.Logging.Level": "OFF", "Sweep.Logging.Level": "OFF"},
+    ("LogRetentionDays", "7"): {f"{log}.RetentionInDays": "7" for log in LOGS},
+    ("Tracing", "true"): {f"{name}.Tracing": "Active" for name in FUNCTIONS}
+    | {f"{machine}.Tracing.Enabled": True for machine in ("Deliver", "Sweep")},
+    ("PythonRuntime", "python3.14"): {f"{name}.Runtime": "python3.14" for name in FUNCTIONS},
+    ("Architecture", "x86_64"): {f"{name}.Architectures": ["x86_64"] for name in FUNCTIONS},
+    **{(name, value): {} for name, value in (("PublisherAccounts", ACCOUNT), ("TargetKmsKeyArns", KEY))},
+    ("Dashboard", "false"): {},
+}
+POLICIES = re.compile(r".*(Policies|PolicyDocument\.Statement)|InputTopic\.KmsMasterKeyId")
 
 
-# docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
-LONGEST_STACK_NAME = 128
-LONGEST_REGION, LONGEST_PARTITION = "ap-southeast-1", "aws-us-gov"
+@pytest.mark.parametrize(("name", "value"), CHANGES, ids=str)
+def test_what_a_parameter_changes(name, value):
+    """These settings, and no others."""
+    before, after = settings(PROBE), settings(Template(Probe="true", **{name: value}))
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert {path: after.get(path) for path in changed if not POLICIES.fullmatch(path)} == CHANGES[name, value]
 
 
-def generated_name(logical_id: str, limit: int) -> str:
-    """The longest name that CloudFormation gives a resource: stack, logical id and up to 13 characters, cut to what the
-    service allows. (docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/resources-section-structure.html)"""
-    return f"{'s' * LONGEST_STACK_NAME}-{logical_id}-{'x' * 13}"[:limit]
+@pytest.mark.parametrize("interval", VALUES["SweepIntervalSeconds"][0])
+def test_the_horizon_of_an_interval(interval):
+    """A sweep finds an event at least three seconds before it is due: time to read, start and retry. Waiting in Express
+    is the largest cost, so it is not more. Ingest and Sweeper have the same one: otherwise an event could be late."""
+    template = Template(SweepIntervalSeconds=interval)
+    for function in ("Ingest", "Sweeper"):
+        assert template.environment(function)["HORIZON_SECONDS"] == str(int(interval) + 3)
+    assert f"$number('{interval}')" in template.definition("Sweep")
 
 
-@pytest.mark.parametrize("function", ["Ingest", "Sweeper"])
-@pytest.mark.parametrize("probe", ["true", "false"])
-def test_environment_fits(function, probe):
-    """Lambda takes 4 KB of environment variables: with every parameter and name at its longest they fit.
-    (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)"""
-    place = f"{LONGEST_REGION}:{ACCOUNT}"
-    known = {
-        "AWS::StackName": "s" * LONGEST_STACK_NAME,
-        "AWS::Region": LONGEST_REGION,
-        "AWS::Partition": LONGEST_PARTITION,
-    }
-    for topic in DEFAULT.resources("AWS::SNS::Topic"):
-        known[topic] = f"arn:{LONGEST_PARTITION}:sns:{place}:{generated_name(topic, 256)}"
-    for queue in DEFAULT.resources("AWS::SQS::Queue"):
-        known[queue] = f"https://sqs.{LONGEST_REGION}.amazonaws.com/{ACCOUNT}/{generated_name(queue, 80)}"
-    for table in DEFAULT.resources("AWS::DynamoDB::Table"):
-        known[table] = generated_name(table, 255)
-    known["Deliver"] = f"arn:{LONGEST_PARTITION}:states:{place}:stateMachine:{generated_name('Deliver', 80)}"
-    longest = {
-        name: max(PARAMETERS[name].get("AllowedValues", [DEFAULTS[name]]), key=lambda value: len(str(value)))
-        for name in PARAMETERS
-    }
-    longest |= {"TargetTopicArns": "arn:" + "t" * (PARAMETERS["TargetTopicArns"]["MaxLength"] - 4), "Probe": probe}
-    environment = Template(known, **{name: str(value) for name, value in longest.items()}).environment(function)
-    assert len(json.dumps(environment)) < 4096
-
-
-@pytest.mark.parametrize("enforce", ["true", "false"])
-def test_user_is_required_as_the_parameter_says(enforce):
-    """Ingest gets the parameter as it is."""
-    assert Template(EnforceUser=enforce).environment("Ingest")["ENFORCE_USER"] == enforce
-
-
-# Condition -> (parameters with which it is true, parameters with which it is false).
-CONDITIONS = {
-    "AllAccountTopicsAllowed": ([{}], [{"TargetTopicArns": TOPIC}]),
-    "OtherPublishers": ([{"PublisherAccounts": ACCOUNT}], [{}]),
-    "TargetKeys": ([{"TargetKmsKeyArns": KEY}], [{}, {"KmsKeyArn": KEY}]),
-    "CustomerKey": ([{"KmsKeyArn": KEY}], [{}, {"TargetKmsKeyArns": KEY}]),
-    "Traced": ([{"Tracing": "true"}], [{}, {"Tracing": "false"}]),
-    "DashboardOn": ([{}, {"Dashboard": "true"}], [{"Dashboard": "false"}]),
-    "ProbeOn": ([{"Probe": "true"}], [{}, {"Probe": "false"}]),
-    "AllExecutionsLogged": ([{}], [{"ExecutionLogLevel": level} for level in ("ERROR", "FATAL", "OFF")]),
-    "NotifyByEmail": ([{"AlarmEmail": "a@example.com"}], [{}]),
-    "InputTopicUnencrypted": (
-        [{"PublisherAccounts": ACCOUNT}],
-        [{}, {"KmsKeyArn": KEY}, {"PublisherAccounts": ACCOUNT, "KmsKeyArn": KEY}],
-    ),
+# Resources that not every stack has -> the parameters with which they exist.
+OPTIONAL = {
+    "OperationDashboard": {"Dashboard": "true"},
+    "AlarmSubscription": {"AlarmEmail": "night@example.com"},
+    **{name: {"Probe": "true"} for name in DEFAULT.text["Resources"] if name.startswith("Probe")},
+}
+CHOICES = {
+    **{name: ["true", "false"] for name in ("Probe", "Dashboard")},
+    **{name: ["", KEY] for name in ("KmsKeyArn", "TargetKmsKeyArns")},
+    **{name: ["", VALUES[name][0][1]] for name in ("TargetTopicArns", "PublisherAccounts", "PermissionsBoundaryArn")},
+    "AlarmEmail": ["", "night@example.com"],
 }
 
 
-@pytest.mark.parametrize("name", DEFAULT.text["Conditions"])
-def test_condition(name):
-    """When each condition is true."""
-    chosen = {"Fn::If": [name, True, False]}
-    for expected, settings in zip((True, False), CONDITIONS[name], strict=True):
-        assert {Template(**parameters).resolve(chosen) for parameters in settings} == {expected}
+def test_every_combination_is_complete():
+    """Each resource exists under its own parameters alone, and none refers to one that they leave out: CloudFormation
+    would refuse the stack, and Template raises. All parameters have their first value or their last, but for one."""
+    extremes = [{name: values[index] for name, values in CHOICES.items()} for index in (0, 1)]
+    flipped = [all_ | {name: value} for all_ in extremes for name, values in CHOICES.items() for value in values]
+    for parameters in flipped:
+        template = Template(**parameters)
+        for name in template.text["Resources"]:
+            assert template.exists(name) == (OPTIONAL.get(name, {}).items() <= parameters.items()), (name, parameters)
+        settings(template)
+        template.outputs()
 
 
-def test_every_condition_and_parameter_is_used():
-    """Nothing in the interface is without effect."""
-    text = json.dumps({key: DEFAULT.text[key] for key in ("Resources", "Globals", "Outputs")})
-    conditions = json.dumps(DEFAULT.text["Conditions"])
-    for name in DEFAULT.text["Conditions"]:
-        assert f'"Condition": "{name}"' in text + conditions or f'"Fn::If": ["{name}"' in text, name
-    for name in PARAMETERS:
-        assert f'"Ref": "{name}"' in text + conditions or f"${{{name}}}" in text, name
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_partitions(partition):
+    """No ARN names a partition or Region of its own: a stack in another partition would be deployed, and then fail. The
+    definitions are rendered by tests/workflows."""
+    known = {"AWS::Partition": partition, "AWS::Region": "xx-north-1", "AWS::AccountId": "000000000000"}
+    everything = {"Probe": "true", "PublisherAccounts": ACCOUNT, "AlarmEmail": "a@b.c"}
+    for parameters in (everything, everything | {"TargetTopicArns": "arn:any"}):
+        template = Template(known, **parameters)
+        text = json.dumps([settings(template), template.properties("OperationDashboard"), template.outputs()])
+        assert {*re.findall(r"arn:(aws[a-z-]*|\*):", text)} == {partition}
+        assert REGION not in text and ACCOUNT not in text.replace(everything["PublisherAccounts"], "", 1)
 
 
-# --- Outputs ----------------------------------------------------------------------------------------------------------
+def test_the_operators_policy():
+    """Its partition is filled in like its Region, and it names the tables as the template does."""
+    policy = (ROOT / "examples/operator-policy.json").read_text()
+    assert {*re.findall(r"arn:([\w*-]+):", policy)} == {"PARTITION"}
+    named = Template({"AWS::StackName": "STACK"})
+    for table in ("Parked", "Register"):
+        assert f':table/{named.properties(table)["TableName"]}"' in policy
+
+
+# --- Limits and outputs -----------------------------------------------------------------------------------------------
+
+
+def test_the_environment_fits():
+    """Lambda takes 4 KB of environment variables: with the longest targets and names they fit.
+    (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)"""
+    # A stack's name has up to 128 characters; its resources have up to 14 more than their logical id, queues and state
+    # machines up to 80 in all.
+    lengths = {"Topic": 205, "Table": 137, "Queue": 134, "StateMachine": 143}
+    kinds = {name: resource["Type"].split("::")[-1] for name, resource in DEFAULT.text["Resources"].items()}
+    known = {name: "n" * lengths[kind] for name, kind in kinds.items() if kind in lengths}
+    longest = "arn:" + "t" * (PARAMETERS["TargetTopicArns"]["MaxLength"] - 4)
+    template = Template(known | {"AWS::StackName": "s" * 128}, TargetTopicArns=longest, Probe="true")
+    assert all(len(json.dumps(template.environment(function))) < 4096 for function in FUNCTIONS)
 
 
 def test_outputs():
-    """What scripts, the command and other stacks read. InputTopicArn and FailureTopicArn keep their names."""
+    """What scripts, the command and other stacks read."""
     references = {
-        "InputTopicArn": "InputTopic",
-        "FailureTopicArn": "FailureTopic",
-        "AlarmTopicArn": "AlarmTopic",
-        "DeliverArn": "Deliver",
-        "SweepArn": "Sweep",
-        "ParkedTableName": "Parked",
-        "RegisterTableName": "Register",
-        "InputDeadLettersUrl": "InputDeadLetters",
-        "UndeliveredUrl": "Undelivered",
+        **{f"{name}Arn": name for name in ("InputTopic", "FailureTopic", "AlarmTopic", "Deliver", "Sweep")},
+        **{f"{name}TableName": name for name in ("Parked", "Register")},
+        **{f"{name}Url": name for name in ("InputDeadLetters", "Undelivered")},
     }
     expected = {output: DEFAULT.resolve({"Ref": name}) for output, name in references.items()}
-    expected |= {f"{actor}RoleArn": DEFAULT.arn(f"{actor}Role") for actor in ("Deliver", "Ingest", "Sweeper")}
+    expected |= {f"{user}RoleArn": DEFAULT.arn(f"{user}Role") for user in ("Deliver", "Ingest", "Sweeper")}
     assert DEFAULT.outputs() == expected
-    assert all(output["Description"] for output in DEFAULT.text["Outputs"].values())
-
-
-# --- The whole --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        dict(zip(("Probe", "KmsKeyArn", "PublisherAccounts", "TargetTopicArns", "AlarmEmail"), values, strict=True))
-        for values in itertools.product(("true", "false"), ("", KEY), ("", ACCOUNT), ("", TOPIC), ("", "a@b.c"))
-    ],
-    ids=str,
-)
-def test_every_reference_is_to_something_that_exists(parameters):
-    """With any parameters, no resource refers to one that they leave out: CloudFormation would refuse the stack."""
-    template = Template(**parameters)
-    for name in template.text["Resources"]:
-        if template.exists(name):
-            template.properties(name)
-            for needed in [template.text["Resources"][name].get("DependsOn", [])]:
-                for other in [needed] if isinstance(needed, str) else needed:
-                    assert template.exists(other)
-    template.outputs()
-
-
-def test_template_is_one_of_sam():
-    """Its transform and version."""
-    assert DEFAULT.text["Transform"] == "AWS::Serverless-2016-10-31"
-    assert DEFAULT.text["AWSTemplateFormatVersion"] == "2010-09-09"

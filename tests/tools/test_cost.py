@@ -1,211 +1,222 @@
-"""The cost estimate: it multiplies what the shipped code calls, and its sums are right."""
+"""The cost estimate multiplies what the shipped code calls and logs, and its sums are right."""
 
-import copy
-import dataclasses
 import json
-import re
-import subprocess
-import sys
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
+from punctual_core import ingest as ingest_function
 
-from tools.documents import with_marked
-from tools.estimates import cost, counting, pricing, template
-from tools.estimates.__main__ import estimates
-from tools.estimates.pricing import GB_HOUR, Line, Use
+from tests.conftest import LambdaContext, at, event, record, sweep, take
+from tests.workflows.engine import Engine
+from tests.workflows.simulation import Clock, Machine, Run
+from tests.workflows.world import DELIVER, STACK_TOPIC, STATES, TARGET, TEMPLATE
+from tests.workflows.world import event as event_of
+from tools import cost, counts
+from tools.cost import Use, bill, month, price, total
+from tools.counts import DELIVERED, INGESTED, PAYLOAD_BYTES
 
-COUNTS, PRICES = counting.load(), pricing.load_prices()
+LONGER = 1_000 + PAYLOAD_BYTES
+# CloudWatch counts so many bytes beside each log event. (https://aws.amazon.com/cloudwatch/pricing/)
+LOG_OVERHEAD_BYTES = 26
+# Believed, not counted: HTTP headers that AWS puts into the output of an SNS or DynamoDB task. moto leaves them out.
+TASK_HEADER_BYTES = 650
+# The fields that Express writes around the details of a log event.
+LOG_FIELDS = {
+    "id": "10",
+    "previous_event_id": "10",
+    "event_timestamp": "1700000000000",
+    "execution_arn": "arn:aws:states:us-east-1:123456789012:express:punctual-Deliver-abcdefghijkl:"
+    "01234567-89ab-cdef-0123-456789abcdef:01234567-89ab-cdef-0123-456789abcdef",
+    "redrive_count": "0",
+}
+LOGGED_AT_ERROR = ("ExecutionFailed", "TaskFailed", "FailStateEntered")
 
 
-def bill(use: Use) -> list[Line]:
-    return pricing.bill(use, COUNTS, PRICES)
+def payload(size: int) -> str:
+    """So many bytes of JSON, two of nine of them quotation marks."""
+    return json.dumps({f"item-{number:02}": f"ab-{number:02}" for number in range(99)}, separators=(",", ":"))[:size]
 
 
-def month(**use: Any) -> float:
-    return pricing.total(bill(Use(**use)))
+def message_of(kind: str, size: int = PAYLOAD_BYTES) -> dict:
+    now = datetime.now(UTC).replace(microsecond=0)
+    named = {"id": "order-4711"} if "named" in kind else {}
+    match kind.split(",")[0]:
+        case "refused":
+            return event("soon")
+        case "cancel":
+            return {"cancel": "order-4711"}
+        case near_or_far:
+            ahead = timedelta(hours=12) if near_or_far == "far" else timedelta(0)
+            return event(now + ahead, payload=payload(size), **named)
+
+
+@pytest.fixture
+def ingest(cloud, capsys):
+    """Hand a batch to Ingest. Returns its calls, and the bytes that it logged."""
+
+    def ingest(*messages: dict) -> tuple[Mapping[str, int], int]:
+        cloud.requests.clear()
+        capsys.readouterr()
+        records = [record(message, datetime.now(UTC)) for message in messages]
+        assert ingest_function.handler({"Records": records}, LambdaContext()) == {"batchItemFailures": []}
+        lines = capsys.readouterr().out.splitlines(keepends=True)
+        return Counter(name for name, _ in cloud.requests), sum(len(line) + LOG_OVERHEAD_BYTES for line in lines)
+
+    return ingest
+
+
+@pytest.mark.parametrize("kind", INGESTED)
+def test_a_message_calls_what_the_bill_multiplies(kind, ingest, cloud):
+    calls, _ = ingest(message_of(kind))
+    assert calls == INGESTED[kind].calls | counts.INGEST_CALLS
+    item_bytes = sum(len(name) + len(value) for item in cloud.parked() for name, value in item.items())
+    assert item_bytes == pytest.approx(INGESTED[kind].item_bytes, rel=0.03)
+
+
+def test_the_metrics_of_messages_and_sweeps_are_those_that_are_billed(cloud, capsys):
+    names = {"SweepStarts"}
+    for kind in INGESTED:
+        records = [record(message_of(kind), datetime.now(UTC))]
+        ingest_function.handler({"Records": records}, LambdaContext())
+        for line in capsys.readouterr().out.splitlines():
+            names |= {
+                metric["Name"] for part in json.loads(line)["_aws"]["CloudWatchMetrics"] for metric in part["Metrics"]
+            }
+    assert names == counts.METRICS
+
+
+def test_each_byte_of_payload_adds_to_an_item_what_the_bill_says(ingest, cloud):
+    ingest(message_of("far"), message_of("far", LONGER))
+    short, long = sorted(len(item["input"]) for item in cloud.parked())
+    assert (long - short) / 1_000 == pytest.approx(INGESTED["far"].item_per_byte, abs=0.02)
+
+
+def test_an_invocation_of_ingest_logs_what_the_bill_says(ingest):
+    logged = {size: ingest(*[message_of("far")] * size)[1] for size in counts.INGEST_LOG_BYTES}
+    assert logged == pytest.approx(counts.INGEST_LOG_BYTES, rel=0.03)
+
+
+@pytest.mark.parametrize("events", [0, 1, 20])
+def test_a_sweep_calls_what_the_bill_multiplies(events, cloud):
+    for number in range(events):
+        take(event(at("10:00")), at("09:00"), message_id=f"order-{number}")
+    lanes = len({item["lane"] for item in cloud.parked()})
+    cloud.requests.clear()
+    assert sweep(at("09:59:55")).started == events
+    expected = Counter(counts.SWEEP_CALLS)
+    for calls, times in (counts.LANE_CALLS, lanes), (counts.EVENT_CALLS, events):
+        expected += Counter({name: count * times for name, count in calls.items()})
+    assert Counter(name for name, _ in cloud.requests) == expected
 
 
 @pytest.fixture(scope="module")
-def fresh() -> counting.Counts:
-    """A count of the code as it is now; in its own process, because the functions make their clients on import."""
-    code = "import json; from tools.estimates import counting; print(json.dumps(counting.count()))"
-    run = subprocess.run([sys.executable, "-c", code], cwd=template.ROOT, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+def engine():
+    with Engine() as engine:
+        engine.client("dynamodb").create_table(**TEMPLATE.table("Register"))
+        for topic in TARGET, STACK_TOPIC:
+            engine.client("sns").create_topic(Name=topic.split(":")[-1])
+        yield engine
 
 
-@pytest.mark.parametrize("kind", COUNTS["events"])
-def test_an_event_calls_what_was_counted(fresh, kind):
-    """If it does not: `python -m tools.estimates cost count`, then `python -m tools.estimates cost document`."""
-    counted, now = COUNTS["events"][kind], fresh["events"][kind]
-    for name in "ingest", "deliver", "states", "status":
-        assert counted.get(name) == now.get(name)
-    for name in "item_bytes", "deliver_log_bytes":
-        assert counted.get(name, 0) == pytest.approx(now.get(name, 0), rel=0.03)
+def log_of(engine: Engine, kind: str, size: int = PAYLOAD_BYTES) -> tuple[Counter, list[tuple[str, int]]]:
+    """The calls of an execution, and the type and size of each event that it logs, in the form that Express has."""
+    changes = {"target": f"{TARGET}-deleted"} if kind == "not delivered" else {}
+    scheduled = event_of(due=at("10:00:00.250" if kind == "fraction" else "10:00"), payload=payload(size), **changes)
+    engine.now = (at("10:01") if kind == "fraction" else at("09:59")).timestamp()
+    register = {"id": {"S": scheduled.id}, "revision": {"S": "canceled" if kind == "canceled" else scheduled.revision}}
+    engine.client("dynamodb").put_item(TableName="Register", Item=register)
+    run = engine.run(DELIVER, json.loads(scheduled.input))
+    history = engine.client("stepfunctions").get_execution_history(executionArn=run.name, maxResults=1000)["events"]
+    logged = []
+    for entry in history:
+        details = next((value for name, value in entry.items() if name.endswith("EventDetails")), {})
+        line = LOG_FIELDS | {"type": entry["type"], "details": details}
+        length = len(json.dumps(line, separators=(",", ":")).encode()) + LOG_OVERHEAD_BYTES
+        has_headers = entry["type"] == "TaskSucceeded" and details["resourceType"] in ("sns", "dynamodb")
+        logged.append((entry["type"], length + has_headers * TASK_HEADER_BYTES))
+    return Counter(STATES[state]["Resource"].split(":")[-1] for state in run.attempts), logged
 
 
-def test_a_sweep_calls_what_was_counted(fresh):
-    for found in "0", "1":
-        assert COUNTS["sweep"]["calls"][found] == fresh["sweep"]["calls"][found]
-    for interval, execution in fresh["sweep_executions"].items():
-        counted = COUNTS["sweep_executions"][interval]
-        assert (counted["calls"], counted["waits_seconds"]) == (execution["calls"], execution["waits_seconds"])
+@pytest.mark.parametrize("kind", DELIVERED)
+def test_an_execution_calls_and_logs_what_the_bill_multiplies(kind, engine):
+    calls, logged = log_of(engine, kind)
+    assert calls == DELIVERED[kind].calls
+    assert sum(size for _, size in logged) == pytest.approx(DELIVERED[kind].log_bytes, rel=0.02)
+    at_error = sum(size for type, size in logged if type in LOGGED_AT_ERROR)
+    assert at_error == pytest.approx(DELIVERED[kind].error_log_bytes, rel=0.02)
 
 
-def test_the_price_per_gb_hour_falls_in_tiers():
-    assert pricing.usd(PRICES, GB_HOUR, 1_000) == pytest.approx(60)
-    assert pricing.usd(PRICES, GB_HOUR, 6_000) == pytest.approx(60 + 120 + 16.42)
+@pytest.mark.parametrize("kind", DELIVERED)
+def test_each_byte_of_payload_adds_to_the_log_what_the_bill_says(kind, engine):
+    short, long = (sum(bytes for _, bytes in log_of(engine, kind, size)[1]) for size in (PAYLOAD_BYTES, LONGER))
+    assert (long - short) / 1_000 == pytest.approx(DELIVERED[kind].log_per_byte, abs=0.03)
 
 
-def test_lines_with_a_price_in_tiers_add_up_to_the_price_of_their_sum():
-    lines = [line for line in bill(Use(5e8)) if line.price == GB_HOUR]
+@pytest.mark.parametrize("interval", TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["AllowedValues"])
+def test_an_execution_of_sweep_calls_and_waits_as_the_bill_says(interval):
+    calls: Counter[str] = Counter()
+
+    def answer(state: str, arguments: dict) -> tuple[dict, float]:
+        calls[(arguments.get("FunctionName") and "tick") or state] += 1
+        return {"Payload": {}, "Item": {"execution": {"S": "the next one"}, "started_ms": {"N": "9e15"}}}, 0.0
+
+    clock, run = Clock(0.0), Run("this one", 0.0)
+    clock.start(
+        Machine(cost.Template(SweepIntervalSeconds=str(interval)).definition("Sweep"), clock, answer).execute(run, {})
+    )
+    clock.run(200)
+    assert run.status == "SUCCEEDED"
+    assert calls.pop("tick") == counts.MINUTE_WAIT_SECONDS // int(interval) + 1
+    assert calls == {"RecordStart": 1, "LookUpSuccessor": 1}
+    assert run.seconds == pytest.approx(counts.MINUTE_WAIT_SECONDS, abs=1)
+
+
+def test_the_price_per_gb_hour_falls_in_tiers_of_the_months_total():
+    assert price("express_gb_hour", 1_000) == pytest.approx(60)
+    assert price("express_gb_hour", 6_000) == pytest.approx(60 + 120 + 16.42)
+    lines = [line for line in bill(Use(events=1e8)) if line.price == "express_gb_hour"]
     assert len(lines) == 2
-    together = pricing.usd(PRICES, GB_HOUR, sum(line.units for line in lines))
-    assert sum(line.usd for line in lines) == pytest.approx(together)
-
-
-def test_without_events_only_idle_lines_are_billed():
-    lines = bill(Use(events=0))
-    assert all(line.is_idle for line in lines)
-    assert month(events=0) == pytest.approx(pricing.total(lines, is_idle=True))
+    assert sum(line.usd for line in lines) == pytest.approx(price("express_gb_hour", sum(line.units for line in lines)))
 
 
 @pytest.mark.parametrize(
-    "cheaper",
-    [{"logs": "ERROR"}, {"batching_seconds": 5}, {"far_share": 0.0}, {"retention_days": 1}],
-    ids=str,
-)
-def test_each_lever_lowers_the_bill_of_a_million_events(cheaper):
-    assert month(**cheaper) < month()
-
-
-@pytest.mark.parametrize(
-    "dearer",
+    ("use", "usd"),
     [
-        {"interval_seconds": 60},
-        {"is_traced": True},
-        {"has_probe": True},
-        {"architecture": "x86_64"},
-        {"fraction_share": 0.5},
-        {"named_share": 0.5},
-        {"failed_share": 0.5},
-        {"payload_bytes": 10_000},
+        ({"events": 0}, 6.47),
+        ({}, 26.78),
+        ({"logs": "ERROR", "batching": 5}, 19.75),
+        ({"payload_bytes": 4096}, 43.30),
+        ({"events": 1e8}, 1442),
+        ({"events": 1e8, "logs": "ERROR", "batching": 5}, 687),
     ],
     ids=str,
 )
-def test_more_work_costs_more(dearer):
-    assert month(**dearer) > month()
+def test_a_month_does_not_cost_more_than_it_did(use, usd):
+    """If it does, a change of the code, of the template, or of a price costs money: is it worth that?"""
+    assert month(**use) == pytest.approx(usd, rel=0.01)
 
 
-# USD per million events without idle lines, when these figures were last set. Lower them after a saving.
-PER_MILLION = {
-    Use(events=1e6): 19.80,
-    Use(events=1e6, **cost.LEAN): 13.14,
-    Use(events=1e8): 13.87,
-    Use(events=1e8, **cost.LEAN): 6.78,
-}
+def test_a_parked_event_waits_for_the_horizon_less_half_an_interval_and_longer_in_a_crowded_lane():
+    assert cost.waiting_seconds(Use(interval=10)) == 13 - 5
+    assert cost.waiting_seconds(Use(far_share=0)) == 8 / 2
+    assert cost.waiting_seconds(Use(events=2e9)) == 8 + 11 - 2.5
 
 
-def per_million(use: Use, counts: counting.Counts = COUNTS) -> float:
-    return pricing.total(pricing.bill(use, counts, PRICES), is_idle=False) / use.events * 1e6
+def test_every_event_of_a_month_is_paid_for_but_not_in_an_idle_one():
+    assert total(bill(Use(events=0)), is_idle=False) == 0
+    assert month(events=2e6) - month(events=1e6) > 15
 
 
-@pytest.mark.parametrize("use", PER_MILLION, ids=["as shipped, 1 M", "lean, 1 M", "as shipped, 100 M", "lean, 100 M"])
-def test_a_change_does_not_raise_the_cost_of_an_event_by_more_than_5_percent(use):
-    assert per_million(use) < 1.05 * PER_MILLION[use]
+def test_the_command_prints_the_bill_of_the_month_that_it_is_asked_for():
+    run = CliRunner().invoke(cost.main, ["--events", "0", "--kms-key", "true", "--probe", "true"])
+    assert f"{month(events=0, kms_key=True, probe=True):.2f}" in run.output
+    assert CliRunner().invoke(cost.main, ["--interval", "7"]).exit_code == 2
 
 
-def test_one_more_write_for_each_event_is_a_rise_of_more_than_5_percent():
-    """Of the lean bill, in which a call weighs most."""
-    counts = copy.deepcopy(COUNTS)
-    counts["events"]["far"]["ingest"]["dynamodb:UpdateItem"] = 1
-    lean = Use(events=1e8, **cost.LEAN)
-    assert per_million(lean, counts) > 1.05 * PER_MILLION[lean]
-
-
-def test_a_parked_event_waits_for_the_horizon_less_half_an_interval_on_average():
-    use = Use(interval_seconds=10)
-    assert pricing.waiting_seconds(use, COUNTS) == pytest.approx(template.horizon_seconds(10) - 5)
-
-
-def test_a_near_event_waits_for_half_the_horizon_on_average():
-    use = dataclasses.replace(Use(interval_seconds=10), far_share=0.0)
-    assert pricing.waiting_seconds(use, COUNTS) == template.horizon_seconds(10) / 2
-
-
-def test_an_event_in_a_crowded_lane_waits_longer():
-    few, many = (pricing.waiting_seconds(Use(events), COUNTS) for events in (1e6, 2e9))
-    assert few + 5 < many < template.horizon_seconds(5) + COUNTS["sweep"]["look_ahead_seconds"]
-
-
-def test_a_batching_window_fills_batches_only_at_high_rates():
-    assert Use(1e9, batching_seconds=0).batch == 1
-    assert 1 < Use(1e6, batching_seconds=5).batch < 4
-    assert Use(1e8, batching_seconds=5).batch == 10
-
-
-def test_log_lines_that_lambda_adds_are_not_billed_because_they_are_off():
+def test_lines_that_lambda_adds_to_logs_are_not_billed_because_they_are_off():
     """If this fails, they have to be counted: START, END and REPORT of each invocation."""
-    assert template.system_log_level() == "WARN"
-    assert "ERROR" in template.properties("Sweep")["Logging"]["Level"]
-
-
-def test_every_price_states_its_source_and_how_it_was_checked():
-    for entry in PRICES["prices"].values():
-        assert entry["source"].startswith("https://aws.amazon.com/")
-        assert entry["seen"] in ("price list", "believed")
-
-
-def test_a_durable_function_pays_for_three_operations_two_invocations_and_what_it_writes():
-    operations, invocations, compute, written, publish = 3 * 8.00, 2 * 0.20, 2 * 0.05 * 0.125 * 13.3334, 0.25, 0.50
-    assert pricing.alternatives(1e6, PRICES)["Lambda durable functions: start, wait, step"] == pytest.approx(
-        operations + invocations + compute + written + publish
-    )
-
-
-def test_the_tables_in_the_document_are_current():
-    """If they are not: `python -m tools.estimates cost document`."""
-    document = cost.DOCUMENT.read_text()
-    for name, table in cost.tables(COUNTS, PRICES).items():
-        assert with_marked(document, name, table) == document
-
-
-def test_the_picture_in_the_document_is_current(tmp_path):
-    """If it is not: `python -m tools.estimates cost document`. Another machine may round the last digits otherwise."""
-    number = re.compile(r"-?\d+(?:\.\d+)?")
-    cost.draw_picture(COUNTS, PRICES, drawn := tmp_path / cost.PICTURE.name)
-    shown, new = cost.PICTURE.read_text(), drawn.read_text()
-    assert number.sub("", shown) == number.sub("", new)
-    assert [*map(float, number.findall(shown))] == pytest.approx([*map(float, number.findall(new))], abs=0.01)
-
-
-def test_the_names_of_what_changed_are_lines_of_the_bill():
-    """Otherwise a saving would be stated that is none."""
-    names = {line.what for line in [*bill(Use()), *bill(Use(is_traced=True))]}
-    gone = {"Sweep: logs", "Sweeper: logs"}  # their lines are 0, or do not exist any more
-    assert {name for _, lines, _ in cost.EARLIER_LINES.values() for name in lines} - gone <= names
-
-
-def test_the_command_prices_the_month_that_it_is_asked_for():
-    run = CliRunner().invoke(estimates, ["cost", "--events", "0", "--logs", "ERROR"])
-    assert run.exit_code == 0
-    assert f"{month(events=0, logs='ERROR'):.2f}" in run.output
-
-
-def test_the_command_prices_settings_that_are_true_or_false():
-    run = CliRunner().invoke(estimates, ["cost", "--tracing", "true", "--probe", "true", "--dashboard", "false"])
-    assert run.exit_code == 0
-    assert f"{month(is_traced=True, has_probe=True, has_dashboard=False):.2f}" in run.output
-
-
-def test_the_command_shows_the_earlier_figure_of_a_month_that_has_one():
-    assert "commit 2e248ce: 44.34" in CliRunner().invoke(estimates, ["cost"]).output
-    assert "commit" not in CliRunner().invoke(estimates, ["cost", "--events", "2000000"]).output
-
-
-def test_the_command_refuses_a_setting_that_the_template_does_not_have():
-    run = CliRunner().invoke(estimates, ["cost", "--interval", "7"])
-    assert run.exit_code == 2
-    assert "--interval" in run.output
+    assert TEMPLATE.function("Ingest")["LoggingConfig"]["SystemLogLevel"] == "WARN"
+    assert TEMPLATE.properties("Sweep")["Logging"]["Level"] == "ERROR"

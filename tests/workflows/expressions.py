@@ -1,7 +1,9 @@
 """The expressions of a state machine: JSONata as Step Functions evaluates it."""
 
 import math
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jsonata
@@ -19,7 +21,7 @@ def evaluate(expression: str, variables: dict[str, Any], **functions: Callable) 
     """
     source = expression.removeprefix("{%").removesuffix("%}")
     try:
-        evaluator = jsonata.Jsonata.jsonata(source)
+        evaluator = _compiled(source, threading.get_ident())
         for name, function in ({"range": _range} | functions).items():
             evaluator.register_lambda(name, function)
         value = evaluator.evaluate(None, variables)
@@ -46,3 +48,8 @@ def fill(template: Any, variables: dict[str, Any], **functions: Callable) -> Any
 
 def _range(first: float, last: float, step: float) -> list[int]:
     return [*range(math.floor(first), math.floor(last) + 1, math.floor(step))]
+
+
+@cache
+def _compiled(source: str, thread: int) -> jsonata.Jsonata:
+    return jsonata.Jsonata.jsonata(source)

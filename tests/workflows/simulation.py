@@ -24,6 +24,8 @@ from tests.workflows.expressions import QueryEvaluationError, fill
 TRANSITION_SECONDS = 0.01
 # Far more than an execution of either machine needs: one that goes in circles fails soon.
 MAX_STATES = 2000
+# AWS takes 256 KiB. Far less, because an input would be near that, and an overflow fails with an error of its own.
+MAX_ASSIGNED_BYTES = 8 * 1024
 
 type Process[Outcome] = Generator[float, None, Outcome]
 
@@ -83,6 +85,8 @@ class Run:
     name: str
     started_at: float
     path: list[str] = field(default_factory=list)
+    # What each state of the path passed on.
+    outputs: list[Any] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
     status: str = "RUNNING"
     error: str | None = None
@@ -153,6 +157,7 @@ class Machine:
                     input, name = scope.leave(state)
                 case "Fail":
                     raise Failed(state["Error"], scope.value(state["Cause"]))
+            run.outputs.append(input)
         return input
 
     def _wait(self, state: dict, scope: "Scope") -> float:
@@ -160,8 +165,7 @@ class Machine:
             seconds = scope.value(state["Seconds"])
             assert seconds == int(seconds) >= 0
             return self._clock.now + seconds
-        until = datetime.fromisoformat(scope.value(state["Timestamp"])).timestamp() // 1
-        return max(self._clock.now, until - self._early)
+        return max(self._clock.now, wait_until(scope.value(state["Timestamp"])) - self._early)
 
     def _with_catch(self, state: dict, scope: "Scope", task: Process) -> Process[tuple[Any, str | None]]:
         try:
@@ -223,8 +227,14 @@ class Scope:
         assigned = self.value(part.get("Assign", {}), **more)
         output = self.value(part["Output"], **more) if "Output" in part else more.get("result", self.states["input"])
         assert _size(output) <= MESSAGE_BYTES
+        assert _size(assigned) <= MAX_ASSIGNED_BYTES
         self.variables.update(assigned)
         return output, part.get("Next")
+
+
+def wait_until(timestamp: str) -> float:
+    """When a Wait for a time ends, in seconds since 1970: it takes whole seconds."""
+    return datetime.fromisoformat(timestamp).timestamp() // 1
 
 
 def _matching(rules: list[dict], error: str) -> dict | None:

@@ -2,22 +2,24 @@
 
 The baseline is a state machine of one Wait and one SNS publish that is started directly. Its events are due at the same
 times as Punctual's, so that both meet the same load, and the difference is what Punctual adds. On AWS, Wait cannot wait
-for a fraction of a second, so a second baseline lets the function Hold sleep until the due time.
+for a fraction of a second, so for such a date the baseline lets the function Hold sleep until the due time.
+
+Lateness is the time from the due time until the consumer's queue had the message, by the clock of SQS.
 """
 
+import itertools
 import json
+import math
 import random
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from tools.bench.clock_offset import ClockOffset, measure_clock_offset
 from tools.local import Arrival, Clients, Consumer
 
 # The first events meet cold functions. They must arrive, but are in no percentile.
@@ -29,32 +31,23 @@ ARRIVAL_TIMEOUT_SECONDS = 15
 # Duplicates follow the first copy within moments: wait this long for them.
 DUPLICATES_SECONDS = 1
 SENDERS = 8
-# For each poll, the emulator looks for messages every 0.1 s. Of several polls, one finds a message sooner.
-POLLERS = 8
 
-PUNCTUAL = "Punctual"
-BASELINE = "Bare Wait and Publish"
-BASELINE_WITH_HOLD = "Wait, Hold, and Publish"
+PUNCTUAL, BASELINE, BASELINE_WITH_HOLD = "Punctual", "Bare Wait and Publish", "Wait, Hold, and Publish"
+ALL, DIRECT, PARKED = "all", "started by Ingest", "parked first"
+WHOLE_SECOND, FRACTION = "whole second", "fraction"
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 _SETTINGS_OF_DELIVER = ("roleArn", "type", "loggingConfiguration", "tracingConfiguration")
-_PUBLISH = {
-    "Type": "Task",
-    "Resource": "arn:aws:states:::sns:publish",
-    "Arguments": "{% $states.input.publish %}",
-    "End": True,
-}
 _BASELINE_DEFINITION = {
     "QueryLanguage": "JSONata",
-    "StartAt": "WaitUntilDue",
+    "StartAt": "HasFraction",
     "States": {
+        "HasFraction": {
+            "Type": "Choice",
+            "Choices": [{"Condition": "{% $exists($states.input.wake_at) %}", "Next": "WaitUntilNearlyDue"}],
+            "Default": "WaitUntilDue",
+        },
         "WaitUntilDue": {"Type": "Wait", "Timestamp": "{% $states.input.due %}", "Next": "Publish"},
-        "Publish": _PUBLISH,
-    },
-}
-_BASELINE_WITH_HOLD_DEFINITION = {
-    "QueryLanguage": "JSONata",
-    "StartAt": "WaitUntilNearlyDue",
-    "States": {
         "WaitUntilNearlyDue": {"Type": "Wait", "Timestamp": "{% $states.input.wake_at %}", "Next": "HoldFraction"},
         "HoldFraction": {
             "Type": "Task",
@@ -63,9 +56,20 @@ _BASELINE_WITH_HOLD_DEFINITION = {
             "Output": "{% $states.input %}",
             "Next": "Publish",
         },
-        "Publish": _PUBLISH,
+        "Publish": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sns:publish",
+            "Arguments": "{% $states.input.publish %}",
+            "End": True,
+        },
     },
 }
+
+
+class Stack(Clients, Protocol):
+    """A deployed stack of Punctual, and the clients of the account and Region that it is in."""
+
+    def physical_id(self, logical_id: str) -> str: ...
 
 
 # --- The load ---------------------------------------------------------------------------------------------------------
@@ -86,59 +90,42 @@ class Load:
     lead: float
     horizon: int
 
-    @property
-    def parked_lead(self) -> float:
-        return self.horizon + PARKED_LEAD_SECONDS
-
 
 @dataclass(frozen=True)
 class PlannedEvent:
     """One event of the measurement. Events of different paths with the same number are due at the same time."""
 
     number: int
-    path: str  # PUNCTUAL, BASELINE, or BASELINE_WITH_HOLD
+    path: str  # PUNCTUAL or BASELINE
     is_parked: bool
     due: datetime
     send_at: datetime
     is_counted: bool  # False during the warm-up
 
-    @property
-    def has_fraction(self) -> bool:
-        return self.due.microsecond > 0
 
-
-def plan(load: Load, start_at: datetime, wait_keeps_fractions: bool, seed: int = 1) -> list[PlannedEvent]:
+def plan(load: Load, start_at: datetime, seed: int = 1) -> list[PlannedEvent]:
     """The events of a measurement that begins at `start_at`, in the order in which to send them.
 
-    Each of Punctual's events has a twin in the baseline. A baseline event is started once its due time is within the
-    horizon, because an execution cannot wait longer. With `wait_keeps_fractions`, as on the emulator, events with a
-    fraction have a twin in both baselines, otherwise only in the one with Hold.
+    Each of Punctual's events has a twin in the baseline, which is started once its due time is within the horizon,
+    because an execution cannot wait longer.
     """
     dice = random.Random(seed)
-    first_second = (start_at + timedelta(seconds=load.parked_lead + 2)).replace(microsecond=0)
-    seconds = range(WARM_UP_SECONDS + load.duration)
-    total = len(seconds) * load.rate
+    parked_lead = load.horizon + PARKED_LEAD_SECONDS
+    first_second = (start_at + timedelta(seconds=parked_lead + 2)).replace(microsecond=0)
+    total = (WARM_UP_SECONDS + load.duration) * load.rate
     has_fraction, is_parked = _choose(total, load.fractions, dice), _choose(total, load.parked, dice)
     events = []
     for number in range(total):
-        second = seconds[number // load.rate]
+        second = number // load.rate
         due = first_second + timedelta(seconds=second)
         if has_fraction[number]:
             due += timedelta(milliseconds=dice.randrange(1, 1000))
-        lead = load.parked_lead if is_parked[number] else load.lead
-        for path in _paths(due, wait_keeps_fractions):
+        lead = parked_lead if is_parked[number] else load.lead
+        for path, seconds in ((PUNCTUAL, lead), (BASELINE, min(lead, load.horizon))):
             # Spread over a second, so that sending does not always coincide with the due times of other events.
-            before = (lead if path == PUNCTUAL else min(lead, load.horizon)) + dice.random()
-            send_at = due - timedelta(seconds=before)
-            is_counted = second >= WARM_UP_SECONDS
-            events.append(PlannedEvent(number, path, is_parked[number], due, send_at, is_counted))
+            send_at = due - timedelta(seconds=seconds + dice.random())
+            events.append(PlannedEvent(number, path, is_parked[number], due, send_at, second >= WARM_UP_SECONDS))
     return sorted(events, key=lambda event: event.send_at)
-
-
-def _paths(due: datetime, wait_keeps_fractions: bool) -> list[str]:
-    if not due.microsecond:
-        return [PUNCTUAL, BASELINE]
-    return [PUNCTUAL, BASELINE, BASELINE_WITH_HOLD] if wait_keeps_fractions else [PUNCTUAL, BASELINE_WITH_HOLD]
 
 
 def _choose(total: int, share: float, dice: random.Random) -> list[bool]:
@@ -153,106 +140,61 @@ def _choose(total: int, share: float, dice: random.Random) -> list[bool]:
 
 @dataclass(frozen=True)
 class Observation:
-    """One event and how it arrived: how long after its due time its queue and its consumer had it, in milliseconds
-    (None if it did not arrive), and in how many copies."""
+    """One event, how late its first copy was in the queue (None if there is none), and how many copies arrived."""
 
     event: PlannedEvent
-    in_queue_ms: float | None
-    received_ms: float | None
+    late_ms: float | None
     copies: int
 
 
-def measure(
-    clients: Clients,
-    arns: dict[str, str],
-    load: Load,
-    wait_keeps_fractions: bool,
-    show_progress: Callable[[int, int, int], None],
-) -> tuple[list[Observation], ClockOffset]:
-    """Send the load through Punctual and through the baselines, and collect what arrives.
-
-    `arns` are those of the stack's InputTopic, Deliver, and Hold. `show_progress` is called now and then with the
-    numbers of events that were sent, that arrived, and that are expected.
-    """
+def measure(stack: Stack, load: Load) -> list[Observation]:
+    """Send the load through Punctual and through the baseline, and collect what arrives."""
     run = f"bench-{uuid.uuid4().hex[:8]}"
-    clock = measure_clock_offset(clients)
-    with (
-        Consumer(clients, pollers=POLLERS) as consumer,
-        baselines(clients, arns["Deliver"], arns["Hold"], run) as baseline_arns,
-    ):
-        target = consumer.topic(run)
-        sns, states = (clients.client(name, max_pool_connections=SENDERS) for name in ("sns", "stepfunctions"))
+    with Consumer(stack) as consumer, _baseline(stack, run) as baseline:
+        target, input_topic = consumer.topic(run), stack.physical_id("InputTopic")
+        consumer.connect()
+        sns, states = (stack.client(name, max_pool_connections=SENDERS) for name in ("sns", "stepfunctions"))
 
         def send(event: PlannedEvent) -> None:
-            due = _iso(event.due)
-            payload = json.dumps({"number": event.number, "path": event.path, "due": due})
+            due, payload = _iso(event.due), json.dumps([event.path, event.number])
             if event.path == PUNCTUAL:
                 message = {"date": due, "target": target, "user": "bench", "payload": payload}
-                sns.publish(TopicArn=arns["InputTopic"], Message=json.dumps(message))
-            else:
-                wake_at = _iso((event.due - timedelta(seconds=0.5)).replace(microsecond=0))
-                input = {
-                    "due": due,
-                    "due_ms": round(event.due.timestamp() * 1000),
-                    "wake_at": wake_at,
-                    "publish": {"TopicArn": target, "Message": payload},
-                }
-                states.start_execution(stateMachineArn=baseline_arns[event.path], input=json.dumps(input))
+                sns.publish(TopicArn=input_topic, Message=json.dumps(message))
+                return
+            input: dict[str, Any] = {"due": due, "publish": {"TopicArn": target, "Message": payload}}
+            if event.due.microsecond:
+                input["due_ms"] = round(event.due.timestamp() * 1000)
+                input["wake_at"] = _iso((event.due - timedelta(seconds=0.5)).replace(microsecond=0))
+            states.start_execution(stateMachineArn=baseline, input=json.dumps(input))
 
-        events = plan(load, datetime.now(UTC), wait_keeps_fractions)
-        sent: list[Future[None]] = []
+        events = plan(load, datetime.now(UTC))
         with ThreadPoolExecutor(SENDERS) as senders:
+            sent = []
             for event in events:
-                while (pause := (event.send_at - datetime.now(UTC)).total_seconds()) > 0:
-                    time.sleep(min(pause, 0.5))
-                    show_progress(len(sent), len(consumer.arrivals), len(events))
+                time.sleep(max((event.send_at - datetime.now(UTC)).total_seconds(), 0))
                 sent.append(senders.submit(send, event))
         for sending in sent:
             sending.result()
         give_up_at = max(event.due for event in events) + timedelta(seconds=ARRIVAL_TIMEOUT_SECONDS)
-        while datetime.now(UTC) < give_up_at:
-            if consumer.wait_until(lambda arrivals: len(_count_copies(arrivals)) == len(events), seconds=0.5):
-                break
-            show_progress(len(sent), len(consumer.arrivals), len(events))
+        consumer.wait_until(
+            lambda arrivals: len({arrival.message for arrival in arrivals}) == len(events),
+            (give_up_at - datetime.now(UTC)).total_seconds(),
+        )
         time.sleep(DUPLICATES_SECONDS)
-        arrivals = consumer.arrivals
-        show_progress(len(sent), len(arrivals), len(events))
-    return observe(events, arrivals, clock.offset), clock
+        return observe(events, consumer.arrivals)
 
 
-def observe(events: Sequence[PlannedEvent], arrivals: Sequence[Arrival], offset: timedelta) -> list[Observation]:
-    """Match what arrived with what was sent. `offset` is what to add to the consumer's clock to get the queue's."""
-    copies = _count_copies(arrivals)
-    first: dict[tuple[str, int], Arrival] = {}
+def observe(events: Sequence[PlannedEvent], arrivals: Sequence[Arrival]) -> list[Observation]:
+    """Match what arrived with what was sent."""
+    sent_at: dict[str, list[datetime]] = {}
     for arrival in arrivals:
-        key = _key(arrival)
-        if key not in first or arrival.sent_at < first[key].sent_at:
-            first[key] = arrival
+        sent_at.setdefault(arrival.message, []).append(arrival.sent_at)
     observations = []
     for event in events:
-        arrived = first.get((event.path, event.number))
-        observations.append(
-            Observation(
-                event,
-                in_queue_ms=_milliseconds(arrived.sent_at - event.due) if arrived else None,
-                received_ms=_milliseconds(arrived.received_at + offset - event.due) if arrived else None,
-                copies=copies[event.path, event.number],
-            )
-        )
+        copies = sent_at.get(json.dumps([event.path, event.number]), [])
+        late = (min(copies) - event.due) / timedelta(milliseconds=1) if copies else None
+        observations.append(Observation(event, late, len(copies)))
     return observations
-
-
-def _count_copies(arrivals: Iterable[Arrival]) -> Counter[tuple[str, int]]:
-    return Counter(_key(arrival) for arrival in arrivals)
-
-
-def _key(arrival: Arrival) -> tuple[str, int]:
-    payload = json.loads(arrival.message)
-    return payload["path"], payload["number"]
-
-
-def _milliseconds(duration: timedelta) -> float:
-    return duration / timedelta(milliseconds=1)
 
 
 def _iso(moment: datetime) -> str:
@@ -260,25 +202,79 @@ def _iso(moment: datetime) -> str:
 
 
 @contextmanager
-def baselines(clients: Clients, deliver_arn: str, hold_arn: str, run: str) -> Iterator[dict[str, str]]:
-    """The ARNs of the baselines' state machines by path. They exist as long as the block lasts, and have Deliver's
-    role, logging, and tracing, so that these make no difference."""
-    states = clients.client("stepfunctions")
-    deliver = states.describe_state_machine(stateMachineArn=deliver_arn)
-    settings: dict[str, Any] = {name: deliver[name] for name in _SETTINGS_OF_DELIVER if name in deliver}
-    definitions = {
-        BASELINE: ("baseline", json.dumps(_BASELINE_DEFINITION)),
-        BASELINE_WITH_HOLD: (
-            "baseline-with-hold",
-            json.dumps(_BASELINE_WITH_HOLD_DEFINITION).replace("HoldArn", hold_arn),
-        ),
-    }
-    arns: dict[str, str] = {}
+def _baseline(stack: Stack, run: str) -> Iterator[str]:
+    """The ARN of the baseline's state machine. It exists as long as the block lasts, and has Deliver's role, logging,
+    and tracing, so that these make no difference."""
+    states, lambdas = stack.client("stepfunctions"), stack.client("lambda")
+    deliver = states.describe_state_machine(stateMachineArn=stack.physical_id("Deliver"))
+    settings = {name: deliver[name] for name in _SETTINGS_OF_DELIVER if name in deliver}
+    hold: str = lambdas.get_function_configuration(FunctionName=stack.physical_id("Hold"))["FunctionArn"]
+    definition = json.dumps(_BASELINE_DEFINITION).replace("HoldArn", hold)
+    if not hold.startswith("arn:aws:"):
+        definition = definition.replace("arn:aws:", f"arn:{hold.split(':')[1]}:")
+    machine = states.create_state_machine(name=run, definition=definition, **settings)["stateMachineArn"]
     try:
-        for path, (name, definition) in definitions.items():
-            machine = states.create_state_machine(name=f"{run}-{name}", definition=definition, **settings)
-            arns[path] = machine["stateMachineArn"]
-        yield arns
+        yield machine
     finally:
-        for arn in arns.values():
-            states.delete_state_machine(stateMachineArn=arn)
+        states.delete_state_machine(stateMachineArn=machine)
+
+
+# --- The figures ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of a path, a kind of date and, for Punctual, a route. Percentiles are in milliseconds. Warm-up events
+    are counted, because the promises hold for them, too, but are in no percentile."""
+
+    label: str
+    sent: int
+    early: int
+    missing: int
+    repeated: int
+    percentiles: list[float]
+
+
+def figures(observations: Sequence[Observation]) -> list[Row]:
+    """A row for each group that has events."""
+    rows = []
+    for date, path, route in itertools.product((WHOLE_SECOND, FRACTION), (BASELINE, PUNCTUAL), (ALL, DIRECT, PARKED)):
+        members = [
+            observation
+            for observation in observations
+            if observation.event.path == path
+            and (observation.event.due.microsecond > 0) == (date == FRACTION)
+            and (route == ALL or observation.event.is_parked == (route == PARKED))
+        ]
+        if members and (route == ALL or path == PUNCTUAL):
+            name = BASELINE_WITH_HOLD if path == BASELINE and date == FRACTION else path
+            rows.append(_row(f"{name}, {date}" if route == ALL else f"- {route}, {date}", members))
+    return rows
+
+
+def _row(label: str, members: Sequence[Observation]) -> Row:
+    late = [(member.event.is_counted, member.late_ms) for member in members if member.late_ms is not None]
+    counted = [late_ms for is_counted, late_ms in late if is_counted]
+    return Row(
+        label,
+        sent=len(members),
+        early=sum(late_ms < 0 for _, late_ms in late),
+        missing=len(members) - len(late),
+        repeated=sum(member.copies > 1 for member in members),
+        percentiles=[percentile(counted, percent) for percent in PERCENTILES.values()] if counted else [],
+    )
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest of the values that is at least as large as `percent` of them (nearest rank)."""
+    return sorted(values)[max(math.ceil(percent * len(values) / 100), 1) - 1]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    heads = ["lateness, ms", "events", "early", "missing", "repeated", *PERCENTILES]
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+    for row in rows:
+        counts = (row.sent, row.early, row.missing, row.repeated)
+        lines.append([row.label, *map(str, counts), *(f"{value:,.0f}" for value in row.percentiles)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

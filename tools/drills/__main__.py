@@ -1,110 +1,130 @@
 """Inject every fault that we know into the stack on the emulator, and account for every event.
 
 .venv/dev/bin/python -m tools.drills                    all drills; exits with 1 if one of them found a problem
-.venv/dev/bin/python -m tools.drills --only restart --events 50
-.venv/dev/bin/python -m tools.drills --write            also put the results into docs/reliability.md
+.venv/dev/bin/python -m tools.drills --only sweeper upgrade --events 50
 """
 
 import argparse
-import itertools
+import os
+import platform
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from tools.drills.drills import ALONE, SIDE_BY_SIDE, Drill, name_of, no_fault, title_of
+from tools.drills import upgrade
+from tools.drills.drills import DRILLS, Drill
+from tools.drills.ledger import Account
 from tools.drills.proxy import FaultProxy
-from tools.drills.report import DOCUMENT, Result, lines_of, summary, table, write
 from tools.drills.scenes import Scene
 from tools.local import LocalStack, LocalStackError
 
-SWEEP_SECONDS = 5
 WARM_UP = 50  # events
+MOST_LISTED = 10  # payloads of missing events
 
 
-def run_all(only: Sequence[str], events: int) -> list[Result]:
-    """Run the drills whose names contain one of `only` (none means all) in one emulator."""
+@dataclass(frozen=True)
+class Result:
+    """What one drill found. `problems` are sentences, empty if the fault happened and every promise was kept."""
 
-    def chosen(drills: Iterable[Drill]) -> list[Drill]:
-        return [drill for drill in drills if not only or any(part in name_of(drill) for part in only)]
+    drill: Drill
+    account: Account
+    problems: list[str]
 
-    side_by_side = {stack_name: drills for stack_name in SIDE_BY_SIDE if (drills := chosen(SIDE_BY_SIDE[stack_name]))}
-    alone = chosen(ALONE)
-    if not side_by_side and not alone:
-        names = map(name_of, [*itertools.chain(*SIDE_BY_SIDE.values()), *ALONE])
-        sys.exit(f"No drill has such a name. The drills are: {', '.join(names)}")
-    with ExitStack() as ends:
-        stack = ends.enter_context(LocalStack(parameters={"SweepIntervalSeconds": str(SWEEP_SECONDS)}))
-        proxy = ends.enter_context(FaultProxy(stack))
+
+def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
+    """Run the drills one after the other, in one stack."""
+    with LocalStack() as stack, FaultProxy(stack) as proxy:
         stack.build()
-        stack_names = list(side_by_side) or ["left"]
-        for stack_name in stack_names:
-            stack.deploy(stack_name=stack_name)
-            warm_up(stack, stack_name, proxy)
-
-        def run_in_turn(stack_name: str) -> list[Result]:
-            return [run(drill, stack, stack_name, proxy, events) for drill in side_by_side[stack_name]]
-
-        threads = ThreadPoolExecutor()
-        # After an error or a signal the emulator ends, and with it the drills that are still running.
-        ends.push(lambda *_: threads.shutdown(wait=False, cancel_futures=True))
-        results = list(itertools.chain(*threads.map(run_in_turn, side_by_side)))
-        results += [run(drill, stack, stack_names[0], proxy, events) for drill in alone]
-    return results
+        stack.deploy()
+        with Scene("warm-up", stack, proxy, WARM_UP) as scene:  # so that no drill measures cold starts
+            stack.start_sweep()
+            scene.publish_all()
+            scene.settle()
+        return [run(drill, stack, proxy, events) for drill in drills]
 
 
-def warm_up(stack: LocalStack, stack_name: str, proxy: FaultProxy) -> None:
-    """Put the proxy in front of the stack's functions and start them, so that no drill measures cold starts."""
-    with Scene("warm-up", stack, stack_name, proxy, WARM_UP) as scene:
-        for function in ("Ingest", "Sweeper"):
-            proxy.intercept(scene.physical_id(function))
-        scene.start_sweep()
-        no_fault(scene)
-
-
-def run(drill: Drill, stack: LocalStack, stack_name: str, proxy: FaultProxy, events: int) -> Result:
-    """Run one drill on a deployed stack, and print its result."""
+def run(drill: Drill, stack: LocalStack, proxy: FaultProxy, events: int) -> Result:
+    """Run one drill, and print its result."""
     started_at = time.monotonic()
-    with Scene(name_of(drill), stack, stack_name, proxy, events) as scene:
-        drill(scene)
-        hits = [fault.hits for fault in scene.faults]
-        result = Result(
-            name=name_of(drill),
-            title=title_of(drill),
-            account=scene.ledger.account(scene.attempts),
-            seconds=time.monotonic() - started_at,
-            hits=(sum(hits) if all(hits) else 0) if hits else None,
-            started_again=sum(len(proxy.started(execution)) > 1 for execution in scene.ledger.repeated),
-            problems=scene.problems,
-            notes=scene.notes,
-            report_places=scene.ledger.report_places,
-            open=scene.ledger.open,
-        )
-    print("\n".join(lines_of(result)), flush=True)
+    for function in ("Ingest", "Sweeper"):
+        proxy.intercept(stack.physical_id(function))
+    with Scene(drill.name, stack, proxy, events) as scene:
+        drill.run(scene)
+        account = scene.ledger.account(scene.attempts, drill.limit_seconds)
+        problems = [
+            *(f"{count} {label}" for label, count in broken_promises(account).items() if count),
+            *scene.problems,
+            *("a fault never happened" for fault in scene.faults if not fault.hits),
+        ]
+        if scene.ledger.open:
+            problems.append(f"missing: {', '.join(scene.ledger.open[:MOST_LISTED])} ...")
+    result = Result(drill, account, problems)
+    counts = (f"{name}: {value}" for name, value in zip(COLUMNS[1:], row(result)[1:], strict=True))
+    print(f"{drill.name}  [{time.monotonic() - started_at:.0f} s]\n    {', '.join(counts)}")
+    for line in [*scene.notes, *(f"PROBLEM: {problem}" for problem in problems)]:
+        print(f"    {line}")
+    sys.stdout.flush()
     return result
+
+
+def broken_promises(account: Account) -> dict[str, int]:
+    """How many events broke which promise."""
+    return {
+        "missing": account.missing,
+        "early": account.early,
+        "later than the drill allows": account.late,
+        "delivered although canceled or replaced in time": account.unwanted,
+        "repeated more often than they were started": account.unexplained,
+    }
+
+
+COLUMNS = (
+    "drill",
+    "events",
+    "delivered",
+    "repeated",
+    "reported",
+    "canceled",
+    "interrupted",
+    "missing",
+    "longest lateness",
+    "limit",
+)
+
+
+def row(result: Result) -> list[str]:
+    """The cells of a result, for COLUMNS."""
+    limit, account = result.drill.limit_seconds, result.account
+    counts = (getattr(account, name) for name in COLUMNS[1:-2])
+    return [result.drill.title, *map(str, counts), f"{account.latest_seconds:.1f} s", f"{limit} s" if limit else "-"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Inject faults into Punctual on this machine; account for every event")
     parser.add_argument(
-        "--only", metavar="NAME", nargs="+", default=[], help="the drills whose names contain one of these"
+        "--only", metavar="NAME", nargs="+", default=[""], help="the drills whose names contain one of these"
     )
-    parser.add_argument("--events", type=int, default=200, help="in each drill except the burst (default: 200)")
-    parser.add_argument("--write", action="store_true", help=f"put the results into {DOCUMENT.name}")
+    parser.add_argument("--events", type=int, default=200, help="in most drills (default: 200)")
+    parser.add_argument("--commit", help="what `upgrade` upgrades from (default: the last tag, or else this commit)")
     options = parser.parse_args()
+    drills = [drill for drill in DRILLS if any(part in drill.name for part in options.only)]
+    if not drills:
+        sys.exit(f"No drill has such a name. The drills are: {', '.join(drill.name for drill in DRILLS)}")
+    upgrade.commit = options.commit
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the emulator ends, too
     started_at = time.monotonic()
     try:
-        results = run_all(options.only, options.events)
+        results = run_all(drills, options.events)
     except LocalStackError as error:
         sys.exit(f"\n{error}")
-    seconds = time.monotonic() - started_at
-    print(f"\n{table(results)}\n\n{summary(results)} {seconds:.0f} s.")
-    if options.write:
-        write(results, "make drill", seconds)
-    sys.exit(not all(result.is_clean for result in results))
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
+    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, {(time.monotonic() - started_at) / 60:.0f} minutes:\n")
+    for cells in (COLUMNS, ["---"] * len(COLUMNS), *map(row, results)):
+        print(f"| {' | '.join(cells)} |")
+    sys.exit(any(result.problems for result in results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faults of AWS: what can happen to a call of a function, and to the SNS calls of a state machine."""
+"""Faults of AWS: what can happen to a call of a function, to a function's process, and to SNS in a state machine."""
 
 import json
 import os
@@ -15,8 +15,6 @@ from typing import Any, Protocol
 from punctual_core.clients import READ_SECONDS
 
 from tools.local import LocalStack
-
-CONFIGURE_TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -64,21 +62,20 @@ class Proxy(Protocol):
 
 # Answers a call; None closes the connection without a response.
 Act = Callable[[Proxy, Call], Answer | None]
+# Picks among the calls that a fault concerns, by their number, which starts at 1.
+When = Callable[[int], bool]
 
 
 @dataclass
 class Fault:
-    """What happens to which calls.
-
-    The calls are those of the given operations (none means all), by functions whose name contains `function`, with
-    `text` in the body. `when` picks among these by their number, which starts at 1.
-    """
+    """What happens to which calls: those of the given operations (none means all), by functions whose name contains
+    `function`, with `text` in the body. `when` picks among these."""
 
     act: Act
     operations: Collection[str] = ()
     function: str = ""
     text: str = ""
-    when: Callable[[int], bool] = lambda number: True
+    when: When = lambda number: True
     calls: int = 0
     hits: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -99,29 +96,42 @@ class Fault:
         return is_hit
 
 
-def first(count: int) -> Callable[[int], bool]:
+def first(count: int) -> When:
     """The first `count` calls."""
     return lambda number: number <= count
 
 
-def every(step: int, at_most: int | None = None) -> Callable[[int], bool]:
-    """Every call whose number is a multiple of `step`, `at_most` of them."""
-    return lambda number: number % step == 0 and (at_most is None or number // step <= at_most)
+def every(step: int) -> When:
+    """Every call whose number is a multiple of `step`."""
+    return lambda number: number % step == 0
 
 
-def forward(proxy: Proxy, call: Call) -> Answer | None:
-    """No fault. The call is only counted."""
-    return proxy.forward(call)
+def once_in(seconds: float, at_most: int, after: int = 0) -> When:
+    """A call at most once in so many seconds, and `after` others before it: one fault ends before the next begins."""
+    hits: list[tuple[float, int]] = []
+
+    def is_hit(number: int) -> bool:
+        hit_at, hit = hits[-1] if hits else (0, 0)
+        if len(hits) == at_most or number - hit <= after or time.monotonic() - hit_at < seconds:
+            return False
+        hits.append((time.monotonic(), number))
+        return True
+
+    return is_hit
 
 
 def throttle(proxy: Proxy, call: Call) -> Answer:
     """The call is refused because of its rate."""
-    return _error(call, 400, "ThrottlingException", "Rate exceeded")
+    code, message = "ThrottlingException", "Rate exceeded"
+    if call.service == "sns":
+        text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+        return Answer(400, {"Content-Type": "text/xml"}, text.encode())
+    return _json_answer(400, {"__type": code, "message": message})
 
 
-def fail(proxy: Proxy, call: Call) -> Answer:
-    """The service fails. The call has no effect."""
-    return _error(call, 500, "InternalServerError", "Injected")
+def leave_unprocessed(proxy: Proxy, call: Call) -> Answer:
+    """A BatchWriteItem succeeds without any effect, which is one way in which DynamoDB throttles it."""
+    return _json_answer(200, {"UnprocessedItems": call.arguments["RequestItems"]})
 
 
 def hang(proxy: Proxy, call: Call) -> None:
@@ -134,70 +144,41 @@ def lose_answer(proxy: Proxy, call: Call) -> None:
     proxy.forward(call)
 
 
+def lose_invocation(proxy: Proxy, call: Call) -> Answer:
+    """An asynchronous Invoke is accepted, and the function never runs."""
+    return Answer(202, {}, b"")
+
+
 def kill(proxy: Proxy, call: Call) -> None:
     """The function's process is killed while it makes the call, which has no effect."""
     with suppress(LookupError):  # Another call of the same process was hit a moment ago.
         os.kill(proxy.worker_of(call), signal.SIGKILL)
 
 
-def delay(seconds: float) -> Act:
-    """The call is forwarded late."""
+class KillDelegate:
+    """Kills the process that a Sweeper has delegated a lane to, in the middle of its starts.
 
-    def act(proxy: Proxy, call: Call) -> Answer | None:
-        time.sleep(seconds)
-        return proxy.forward(call)
-
-    return act
-
-
-def leave_unprocessed(proxy: Proxy, call: Call) -> Answer:
-    """A BatchWriteItem succeeds without any effect, which is one way in which DynamoDB throttles it."""
-    return _json_answer(200, {"UnprocessedItems": call.arguments["RequestItems"]})
-
-
-class LimitedWrites:
-    """An act for BatchWriteItem: DynamoDB processes only so many items a second, and leaves the others unprocessed.
-
-    As documented, a batch of which nothing can be processed fails with ProvisionedThroughputExceededException
-    (docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html).
+    `watch` is the act for the Sweeper's Invoke, and `kill` for its StartExecution calls: those of the process that
+    delegated are forwarded.
     """
 
-    def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
-        self._allowed = 0.0  # writes
-        self._updated_at = time.monotonic()
-        self._lock = threading.Lock()
-        self.refused = 0  # writes
+    def __init__(self, after: int) -> None:
+        self._after, self._delegators, self._starts = after, set[int](), 0
+        self.kills = 0
 
-    def __call__(self, proxy: Proxy, call: Call) -> Answer | None:
-        [(table, requests)] = call.arguments["RequestItems"].items()
-        allowed = self._take(len(requests))
-        if not allowed:
-            return _error(call, 400, "ProvisionedThroughputExceededException", "Rate exceeded")
-        answer = proxy.forward(call.with_arguments(RequestItems={table: requests[:allowed]}))
-        if answer is None or answer.status != 200 or allowed == len(requests):
-            return answer
-        unprocessed = json.loads(answer.body).get("UnprocessedItems", {}).get(table, [])
-        return _json_answer(200, {"UnprocessedItems": {table: [*unprocessed, *requests[allowed:]]}})
+    def watch(self, proxy: Proxy, call: Call) -> Answer | None:
+        with suppress(LookupError):  # It has ended.
+            self._delegators.add(proxy.worker_of(call))
+        return proxy.forward(call)
 
-    def _take(self, count: int) -> int:
-        """How many of `count` writes may be done now. Nothing is saved up for longer than a second."""
-        with self._lock:
-            now = time.monotonic()
-            earned = (now - self._updated_at) * self._per_second
-            self._allowed = min(self._allowed + earned, max(self._per_second, 1.0))
-            self._updated_at = now
-            taken = min(int(self._allowed), count)
-            self._allowed -= taken
-            self.refused += count - taken
-        return taken
-
-
-def _error(call: Call, status: int, code: str, message: str) -> Answer:
-    if call.service == "sns":
-        text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
-        return Answer(status, {"Content-Type": "text/xml"}, text.encode())
-    return _json_answer(status, {"__type": code, "message": message})
+    def kill(self, proxy: Proxy, call: Call) -> Answer | None:
+        if self._delegators and not self.kills and proxy.worker_of(call) not in self._delegators:
+            self._starts += 1
+            if self._starts > self._after:
+                self.kills += 1
+                kill(proxy, call)
+                return None
+        return proxy.forward(call)
 
 
 def _json_answer(status: int, body: dict[str, Any]) -> Answer:
@@ -227,7 +208,7 @@ def sns_unavailable(stack: LocalStack, machine_arn: str) -> Iterator[None]:
     states = [name for name, state in json.loads(definition)["States"].items() if state.get("Resource") == SNS_TASK]
     test_cases = {TEST_CASE: dict.fromkeys(states, "unavailable")}
     error = {"Throw": {"Error": SNS_ERROR, "Cause": "Injected"}}
-    _configure_mocks(
+    configure_mocks(
         stack,
         {
             "StateMachines": {machine_arn.rsplit(":", 1)[-1]: {"TestCases": test_cases}},
@@ -237,14 +218,20 @@ def sns_unavailable(stack: LocalStack, machine_arn: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _configure_mocks(stack, {})
+        configure_mocks(stack, {})
 
 
-def _configure_mocks(stack: LocalStack, mocks: dict[str, Any]) -> None:
+def hang_publish(stack: LocalStack, topic_arn: str) -> None:
+    """The next Publish of a state machine to this topic gets no response (tools/local/ministack.py)."""
+    configure_mocks(stack, {"HangingTopics": [topic_arn]})
+
+
+def configure_mocks(stack: LocalStack, mocks: dict[str, Any]) -> None:
+    """Replace the emulator's mock configuration."""
     setting = "stepfunctions._sfn_mock_config"
     request = urllib.request.Request(
         f"{stack.endpoint}/_ministack/config", json.dumps({setting: mocks}).encode(), method="POST"
     )
-    with urllib.request.urlopen(request, timeout=CONFIGURE_TIMEOUT_SECONDS) as response:
+    with urllib.request.urlopen(request, timeout=10) as response:
         if json.load(response)["applied"] != {setting: mocks}:
             raise OSError(f"The emulator did not accept {setting}")

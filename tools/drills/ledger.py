@@ -1,7 +1,6 @@
 """The account of a drill: every event that was published, and everything that arrived because of it."""
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,30 +10,25 @@ CLOCK_STEP = timedelta(milliseconds=1)
 
 @dataclass
 class Entry:
-    """One published message: what was asked for, and what arrived.
-
-    `key` is the event's payload, `execution` the name of its Deliver execution. `due` is None for a message that is not
-    an event.
-    """
+    """One published event: what was asked for, and what arrived. `key` is its payload, `execution` the name of its
+    Deliver execution, and `limit` how late the drill allows it to be (None: the limit of the whole drill)."""
 
     key: str
     execution: str
-    due: datetime | None
+    due: datetime
     withdrawn: bool = False  # canceled or replaced in time
     interrupted: bool = False  # its execution was running when the emulator stopped
-    may_be_late: bool = True  # the drill sets no limit for it
+    limit: timedelta | None = None
     deliveries: list[datetime] = field(default_factory=list)
-    reports: list[str] = field(default_factory=list)  # the places where failure reports arrived
+    reports: int = 0
 
     @property
     def arrivals(self) -> int:
-        return len(self.deliveries) + len(self.reports)
+        return len(self.deliveries) + self.reports
 
     @property
     def lateness(self) -> timedelta:
-        """From the due time to the first delivery; zero if either is missing."""
-        if self.due is None or not self.deliveries:
-            return timedelta()
+        """From the due time to the first delivery."""
         return min(self.deliveries) - self.due
 
 
@@ -44,7 +38,7 @@ class Account:
 
     `events` is the sum of `delivered`, `reported`, `canceled`, `interrupted` and `missing`. The other counts are parts
     of these: `repeated` arrived more than once, `unexplained` more often than they were sent, `unwanted` were delivered
-    although withdrawn in time, `late` exceeded the limit that the drill sets for them.
+    although withdrawn in time, `late` exceeded their limit.
     """
 
     events: int
@@ -60,21 +54,18 @@ class Account:
     unexplained: int
     latest_seconds: float
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether every promise was kept."""
-        return not (self.missing or self.early or self.late or self.unwanted or self.unexplained)
-
 
 class Ledger:
     """The entries of one drill, by payload. What belongs to other drills is ignored."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        self._lateness_limit = timedelta.max
 
-    def expect(self, key: str, execution: str, due: datetime | None) -> None:
-        """Enter a published message. Raises ValueError if its payload is already in use."""
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def expect(self, key: str, execution: str, due: datetime) -> None:
+        """Enter a published event. Raises ValueError if its payload is already in use: two could not be told apart."""
         if key in self._entries:
             raise ValueError(f"An event with the payload {key} was already published")
         self._entries[key] = Entry(key, execution, due)
@@ -88,73 +79,53 @@ class Ledger:
         if entry := self._entries.get(key):
             entry.deliveries.append(at)
 
-    def report(self, key: str, place: str) -> None:
+    def report(self, key: str) -> None:
         """Enter the arrival of a failure report."""
         if entry := self._entries.get(key):
-            entry.reports.append(place)
+            entry.reports += 1
 
     def interrupt(self, executions: Collection[str]) -> None:
         """Enter that the emulator stopped while the executions with these names were running."""
-        for entry in self._entries.values():
+        for entry in self:
             entry.interrupted = entry.execution in executions
 
-    def limit_lateness(self, limit: timedelta, except_for: Collection[str]) -> None:
-        """Count deliveries later than the limit as a failure, except for the executions with these names."""
-        self._lateness_limit = limit
-        for entry in self._entries.values():
-            entry.may_be_late = entry.execution in except_for
+    def limit(self, seconds: float, executions: Collection[str] | None = None) -> None:
+        """Limit the lateness of the events with these execution names (None means all)."""
+        for entry in self:
+            if executions is None or entry.execution in executions:
+                entry.limit = timedelta(seconds=seconds)
 
     @property
     def last_due(self) -> datetime:
-        due = (entry.due for entry in self._entries.values() if entry.due)
-        return max(due, default=datetime.min.replace(tzinfo=UTC))
-
-    @property
-    def executions(self) -> list[str]:
-        """The execution names of all events."""
-        return [entry.execution for entry in self._entries.values()]
+        return max((entry.due for entry in self), default=datetime.min.replace(tzinfo=UTC))
 
     @property
     def open(self) -> list[str]:
         """The payloads of the events of which something should have arrived and nothing has."""
-        return [
-            entry.key
-            for entry in self._entries.values()
-            if not (entry.arrivals or entry.withdrawn or entry.interrupted)
-        ]
+        return [entry.key for entry in self if not (entry.arrivals or entry.withdrawn or entry.interrupted)]
 
-    @property
-    def repeated(self) -> list[str]:
-        """The execution names of the events of which more than one thing arrived."""
-        return [entry.execution for entry in self._entries.values() if entry.arrivals > 1]
+    def latest_seconds(self, executions: Collection[str]) -> float:
+        """The longest lateness of the events with these execution names."""
+        late = (entry.lateness for entry in self if entry.deliveries and entry.execution in executions)
+        return max(late, default=timedelta()).total_seconds()
 
-    @property
-    def report_places(self) -> Counter[str]:
-        """The number of failure reports by the place where they arrived."""
-        return Counter(place for entry in self._entries.values() for place in entry.reports)
-
-    @property
-    def latest_limited(self) -> timedelta:
-        """The longest lateness among the events that have a limit."""
-        return max((entry.lateness for entry in self._entries.values() if not entry.may_be_late), default=timedelta())
-
-    def account(self, attempts: Callable[[str], int]) -> Account:
+    def account(self, attempts: Callable[[str], float], limit_seconds: float | None = None) -> Account:
         """Sum up. `attempts` tells, for an execution name, how often its event may have been sent: a repeat is
-        explained if no more than that arrived."""
-        entries = self._entries.values()
-        delivered = [entry for entry in entries if entry.deliveries]
-        silent = [entry for entry in entries if not entry.arrivals]
-        repeated = [entry for entry in entries if entry.arrivals > 1]
+        explained if no more than that arrived. `limit_seconds` is for the events without a limit of their own."""
+        limit = timedelta.max if limit_seconds is None else timedelta(seconds=limit_seconds)
+        delivered = [entry for entry in self if entry.deliveries]
+        silent = [entry for entry in self if not entry.arrivals]
+        repeated = [entry for entry in self if entry.arrivals > 1]
         return Account(
-            events=len(entries),
+            events=len(self._entries),
             delivered=len(delivered),
             repeated=len(repeated),
-            reported=sum(not entry.deliveries and bool(entry.reports) for entry in entries),
+            reported=sum(not entry.deliveries and bool(entry.reports) for entry in self),
             canceled=sum(entry.withdrawn for entry in silent),
             interrupted=sum(entry.interrupted and not entry.withdrawn for entry in silent),
-            missing=sum(not entry.withdrawn and not entry.interrupted for entry in silent),
+            missing=len(self.open),
             early=sum(entry.lateness <= -CLOCK_STEP for entry in delivered),
-            late=sum(not entry.may_be_late and entry.lateness > self._lateness_limit for entry in delivered),
+            late=sum(entry.lateness > (limit if entry.limit is None else entry.limit) for entry in delivered),
             unwanted=sum(entry.withdrawn for entry in delivered),
             unexplained=sum(entry.arrivals > attempts(entry.execution) for entry in repeated),
             latest_seconds=max((entry.lateness.total_seconds() for entry in delivered), default=0.0),

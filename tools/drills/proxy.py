@@ -2,8 +2,7 @@
 
 It forwards every call to the emulator, unless a fault is injected that says otherwise:
 
-    with LocalStack() as stack, FaultProxy(stack) as proxy:
-        stack.deploy()
+    with FaultProxy(stack) as proxy:
         proxy.intercept("punctual-Ingest-...")
         with proxy.inject(Fault(throttle, {"StartExecution"}, when=first(60))) as fault:
             ...
@@ -18,8 +17,8 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -69,6 +68,10 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
     def check(self) -> None:
         """Raise the exception, if any, that a bug in the proxy has caused."""
         if self._server.failure:
@@ -79,7 +82,7 @@ class FaultProxy:
         apart."""
         lambdas = self._stack.client("lambda")
         variables = lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-        endpoint = f"http://{HOST}:{self._server.server_port}/{function}"
+        endpoint = f"http://{HOST}:{self.port}/{function}"
         lambdas.update_function_configuration(
             FunctionName=function, Environment={"Variables": variables | {"AWS_ENDPOINT_URL": endpoint}}
         )
@@ -111,17 +114,25 @@ class FaultProxy:
         return self.forward(call)
 
     def worker_of(self, call: Call) -> int:
-        """The id of the process that makes this call. Only processes of this emulator are considered."""
-        socket = f"socket:[{_inode_of(call.port, self._server.server_port)}]"
-        for process in PROC.iterdir():
-            try:
-                if os.getpgid(int(process.name)) == self._stack.pid and any(
-                    str(handle.readlink()) == socket for handle in (process / "fd").iterdir()
-                ):
-                    return int(process.name)
-            except (ValueError, FileNotFoundError, ProcessLookupError):
-                continue  # not a process, or one that has just ended
+        """The id of the process that makes this call."""
+        socket = f"socket:[{_inode_of(call.port, self.port)}]"
+        for process in self._processes(
+            lambda path: any(str(link.readlink()) == socket for link in path.iterdir()), "fd"
+        ):
+            return process
         raise LookupError(f"No process of the emulator uses port {call.port}")
+
+    def workers(self, function: str) -> list[int]:
+        """The ids of the processes that run a function."""
+        name = f"AWS_LAMBDA_FUNCTION_NAME={function}".encode()
+        return list(self._processes(lambda path: name in path.read_bytes().split(b"\0"), "environ"))
+
+    def _processes(self, is_wanted: Callable[[Path], bool], file: str) -> Iterator[int]:
+        """The ids of the processes of this emulator that are wanted, by this file in their folders in /proc."""
+        for process in PROC.iterdir():
+            with suppress(ValueError, FileNotFoundError, ProcessLookupError):  # no process, or one that has just ended
+                if os.getpgid(int(process.name)) == self._stack.pid and is_wanted(process / file):
+                    yield int(process.name)
 
     def forward(self, call: Call) -> Answer | None:
         """Forward a call to the emulator. Returns None if the emulator is not reachable."""
@@ -170,7 +181,11 @@ def _handler_of(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:  # The function was killed while it sent this call.
+                self.close_connection = True
+                return
             # A changed body gets a Content-Length of its own, whatever the case of the header was.
             headers = {
                 name: value

@@ -2,15 +2,21 @@
 
 import itertools
 import json
+import math
+import os
+import signal
+import threading
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
+
+from punctual_core.lanes import lane_of
 
 from tools.drills.faults import Fault
 from tools.drills.ledger import Ledger
@@ -20,16 +26,15 @@ from tools.local import Consumer, LocalStack, LocalStackError
 # A cancel or replacement is in time if Ingest handles it before the event's cutoff. With a fault of Ingest, that can
 # take this long.
 WITHDRAWAL_SECONDS = 14
+# How often a process is looked for that is to be stopped.
+FREEZE_INTERVAL_SECONDS = 0.05
 # An event is missing if nothing has arrived this long after the last due time and the end of the fault.
 PATIENCE_SECONDS = 150
 # For what the last executions have just published.
 LAST_ARRIVALS_SECONDS = 2
 
-# The table also holds leases and the latest Sweep execution, under other partition keys.
-PARKED_EVENTS = {
-    "FilterExpression": "begins_with(lane, :lane)",
-    "ExpressionAttributeValues": {":lane": {"S": "lane-"}},
-}
+# The table also holds leases and the latest Sweep execution, under partition keys that begin otherwise.
+LANE = "lane-"
 
 Event = dict[str, str]
 
@@ -96,21 +101,21 @@ def mix_of(
 class Scene:
     """What one drill works with. Its topics exist within the `with` block."""
 
-    def __init__(self, name: str, stack: LocalStack, stack_name: str, proxy: FaultProxy, events: int) -> None:
-        self.name, self.stack, self.stack_name, self.proxy, self.events = name, stack, stack_name, proxy, events
-        self.outputs = stack.outputs_of(stack_name)
-        self.ingest, self.sweeper = f"{stack_name}-Ingest", f"{stack_name}-Sweeper"  # how their physical names begin
+    def __init__(self, name: str, stack: LocalStack, proxy: FaultProxy, events: int) -> None:
+        self.name, self.stack, self.proxy, self.events = name, stack, proxy, events
+        self.outputs = stack.outputs
+        self.ingest, self.sweeper = f"{stack.stack_name}-Ingest", f"{stack.stack_name}-Sweeper"  # their names begin so
         self.sns, self.sqs = stack.client("sns", max_pool_connections=20), stack.client("sqs")
         self.steps, self.dynamodb = stack.client("stepfunctions"), stack.client("dynamodb")
         self.lambdas = stack.client("lambda")
-        queue_name = self.physical_id("InputQueue").rsplit("/", 1)[-1]
-        self.input_queue: str = self.sqs.get_queue_url(QueueName=queue_name)["QueueUrl"]
-        ingest = self.lambdas.get_function_configuration(FunctionName=self.physical_id("Ingest"))
+        ingest = self.lambdas.get_function_configuration(FunctionName=stack.physical_id("Ingest"))
         self.horizon_seconds = int(ingest["Environment"]["Variables"]["HORIZON_SECONDS"])
         self.ledger = Ledger()
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.faults: list[Fault] = []
+        self.counts_starts = True  # False if functions make their calls without the proxy
+        self._mixes = 0
 
     def __enter__(self) -> Self:
         self.consumer = Consumer(self.stack)
@@ -127,30 +132,38 @@ class Scene:
 
     # Publishing
 
-    def publish_all(self) -> None:
-        """Publish the drill's events, then the cancels and the replacements."""
-        now = datetime.now(UTC).replace(microsecond=0)
-        topics = self.target, self.fifo_target, self.failure_topic
-        mix = mix_of(self.name, self.events, now, self.horizon_seconds, *topics)
+    def publish_all(self, count: int | None = None) -> None:
+        """Publish `count` events (default: the drill's), then the cancels and the replacements."""
+        now, topics = datetime.now(UTC).replace(microsecond=0), (self.target, self.fifo_target, self.failure_topic)
+        mix = mix_of(f"{self.name}-{self._mixes}", count or self.events, now, self.horizon_seconds, *topics)
+        self._mixes += 1
         ids = self.publish(mix.events)
-        self._send(json.dumps({"cancel": ids[key]}) for key in mix.canceled)
+        self.cancel(ids[key] for key in mix.canceled)
         self.publish(mix.replacements)
         for key in mix.withdrawn:
             self.ledger.withdraw(key)
 
+    def publish_in_lane(self, lane: str, count: int, due: datetime) -> None:
+        """Publish named events that belong to one lane and are due at the same time."""
+        names = (f"{self.name}-{lane}-{number}" for number in itertools.count())
+        ids = itertools.islice((name for name in names if lane_of(name) == lane), count)
+        self.publish([self.event(id, due) | {"id": id} for id in ids])
+
+    def event(self, payload: str, due: datetime) -> Event:
+        return {"payload": payload, "target": self.target, "user": "drill", "date": due.isoformat()}
+
     def publish(self, events: Sequence[Event]) -> dict[str, str]:
-        """Publish events and enter them in the ledger. Returns their MessageIds by payload."""
+        """Publish events and enter them in the ledger. Returns their ids by payload."""
         ids = {}
         for event, message_id in zip(events, self._send(map(json.dumps, events)), strict=True):
             execution = f"{event['id']}-{message_id[:8]}" if "id" in event else message_id
             self.ledger.expect(event["payload"], execution, datetime.fromisoformat(event["date"]))
-            ids[event["payload"]] = message_id
+            ids[event["payload"]] = event.get("id", message_id)
         return ids
 
-    def publish_garbage(self, texts: Sequence[str]) -> None:
-        """Publish messages that are not events. The ledger expects a report of each."""
-        for text, message_id in zip(texts, self._send(texts), strict=True):
-            self.ledger.expect(text, message_id, None)
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Publish cancels."""
+        self._send(json.dumps({"cancel": id}) for id in ids)
 
     def _send(self, messages: Iterable[str]) -> list[str]:
         """Publish to the input topic, several batches at a time. Returns the MessageIds in order."""
@@ -170,19 +183,43 @@ class Scene:
     # Breaking
 
     @contextmanager
-    def broken(self, *faults: Fault) -> Iterator[Fault]:
+    def broken(self, *faults: Fault) -> Iterator[None]:
         """Inject faults into the calls of this stack's functions within the block. The drill fails if one of them never
         happens."""
-        for fault in faults:
-            fault.function = fault.function or f"{self.stack_name}-"
         self.faults += faults
-        with self.proxy.inject(*faults) as fault:
-            yield fault
+        with self.proxy.inject(*faults):
+            yield
+
+    @contextmanager
+    def frozen(self, function: str) -> Iterator[None]:
+        """Within the block, every process of a function is stopped as soon as it is seen, so that its calls hang."""
+        frozen: set[int] = set()
+        is_over = threading.Event()
+
+        def freeze() -> None:
+            while not is_over.wait(FREEZE_INTERVAL_SECONDS):
+                for process in set(self.proxy.workers(function)) - frozen:
+                    os.kill(process, signal.SIGSTOP)
+                    frozen.add(process)
+
+        thread = threading.Thread(target=freeze)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+            for process in frozen:
+                with suppress(ProcessLookupError):  # The emulator has ended it.
+                    os.kill(process, signal.SIGKILL)
+        if not frozen:
+            self.problems.append("no process was stopped")
+        self.notes.append(f"{len(frozen)} processes were stopped")
 
     @contextmanager
     def ingest_stopped(self) -> Iterator[None]:
         """Let messages accumulate in the input queue, so that Ingest receives full batches."""
-        [mapping] = self.lambdas.list_event_source_mappings(FunctionName=self.physical_id("Ingest"))[
+        [mapping] = self.lambdas.list_event_source_mappings(FunctionName=self.stack.physical_id("Ingest"))[
             "EventSourceMappings"
         ]
         self.lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -191,89 +228,50 @@ class Scene:
         finally:
             self.lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
-    @contextmanager
-    def visibility_timeout(self, seconds: int) -> Iterator[None]:
-        """Make messages that are not deleted visible again after this time, instead of the template's three minutes."""
-        name = "VisibilityTimeout"
-        before = self.sqs.get_queue_attributes(QueueUrl=self.input_queue, AttributeNames=[name])["Attributes"][name]
-        self.sqs.set_queue_attributes(QueueUrl=self.input_queue, Attributes={name: str(seconds)})
-        try:
-            yield
-        finally:
-            self.sqs.set_queue_attributes(QueueUrl=self.input_queue, Attributes={name: before})
-
-    def delete_topics(self, *topics: str) -> None:
-        for topic in topics:
-            self.sns.delete_topic(TopicArn=topic)
-
-    def start_sweep(self) -> None:
-        """Start a Sweep execution now, instead of at the next whole minute."""
-        self.steps.start_execution(stateMachineArn=self.outputs["SweepArn"])
-
-    def physical_id(self, logical_id: str) -> str:
-        """The name of one of the stack's functions, or the URL of one of its queues."""
-        answer = self.stack.client("cloudformation").describe_stack_resource(
-            StackName=self.stack_name, LogicalResourceId=logical_id
-        )
-        return str(answer["StackResourceDetail"]["PhysicalResourceId"])
-
     # Accounting
 
     def settle(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Enter arrivals in the ledger until every event is accounted for and the stack is idle, or patience ends."""
         give_up_at = max(datetime.now(UTC), self.ledger.last_due) + timedelta(seconds=patience_seconds)
-        while datetime.now(UTC) < give_up_at:
-            self.proxy.check()
-            self._enter_arrivals()
-            if not self.ledger.open and datetime.now(UTC) > self.ledger.last_due and self._is_idle():
-                break
+        while not (is_idle := self._is_settled()) and datetime.now(UTC) < give_up_at:
             time.sleep(0.5)
+        if not is_idle:
+            self.problems.append("something is left in the input queue or in a lane, or an execution is running")
         time.sleep(LAST_ARRIVALS_SECONDS)
         self._enter_arrivals()
 
-    def enter_undelivered(self) -> None:
-        """Enter the events in the Undelivered queue, and remove them from it."""
-        queue = self.outputs["UndeliveredUrl"]
-        while messages := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                self.ledger.report(_key_of(message["Body"]), "Undelivered queue")
-                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    def _is_settled(self) -> bool:
+        self.proxy.check()
+        self._enter_arrivals()
+        return not self.ledger.open and datetime.now(UTC) > self.ledger.last_due and self._is_idle()
 
     def wait_for_ingest(self) -> None:
         """Return when every message is handled. Raises LocalStackError if that takes very long."""
         give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while not self._input_is_empty():
+        while not self._is_empty("InputQueue"):
             if time.monotonic() > give_up_at:
                 raise LocalStackError("Ingest does not handle its messages")
             time.sleep(0.1)
 
-    def _input_is_empty(self) -> bool:
-        """Ingest has handled every message."""
-        counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        messages = self.sqs.get_queue_attributes(QueueUrl=self.input_queue, AttributeNames=counts)["Attributes"]
-        return not any(int(messages[name]) for name in counts)
-
     def parked(self) -> dict[str, list[str]]:
-        """The execution names of the parked events, by lane."""
+        """The execution names of the parked events, by lane, the earliest first."""
         lanes: dict[str, list[str]] = defaultdict(list)
-        pages = self.dynamodb.get_paginator("scan").paginate(
-            TableName=self.outputs["ParkedTableName"],
-            ProjectionExpression="lane, execution",
-            **PARKED_EVENTS,
-        )
-        for page in pages:
-            for item in page["Items"]:
-                lanes[item["lane"]["S"]].append(item["execution"]["S"])
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=self.outputs["ParkedTableName"])
+        items = [item for page in pages for item in page["Items"] if item["lane"]["S"].startswith(LANE)]
+        for item in sorted(items, key=lambda item: str(item["sort_key"]["S"])):
+            lanes[item["lane"]["S"]].append(item["execution"]["S"])
         return lanes
 
     def failed_attempts(self, error: str) -> int:
         """The number of attempts, in all executions for the drill's events, that failed with this error."""
-        executions = {name for execution in self.ledger.executions for name in self.proxy.started(execution)}
+        executions = {name for entry in self.ledger for name in self.proxy.started(entry.execution)}
         return sum(self._errors_of(name).count(error) for name in executions)
 
-    def attempts(self, execution: str) -> int:
+    def attempts(self, execution: str) -> float:
         """How often an event may have been sent: once by each execution that functions started for it, and once more
         for each of their tasks that timed out, because a call that timed out may have taken effect."""
+        if not self.counts_starts:
+            return math.inf
         return sum(1 + self._errors_of(name).count("States.Timeout") for name in self.proxy.started(execution))
 
     def _errors_of(self, execution: str) -> list[str]:
@@ -283,30 +281,34 @@ class Scene:
         return [event["taskFailedEventDetails"]["error"] for event in history if "taskFailedEventDetails" in event]
 
     def _enter_arrivals(self) -> None:
-        """Enter what has arrived since the last time."""
+        """Enter what has arrived since the last time, also in the Undelivered queue."""
         arrivals = self.consumer.arrivals
         for arrival in arrivals[self._entered :]:
             if arrival.topic in (self.target, self.fifo_target):
                 self.ledger.deliver(arrival.message, arrival.sent_at)
             else:
-                is_own = arrival.topic == self.failure_topic
-                place = "event's failure topic" if is_own else "stack's failure topic"
-                self.ledger.report(_key_of(arrival.message), place)
+                self.ledger.report(_key_of(arrival.message))
         self._entered = len(arrivals)
+        queue = self.outputs["UndeliveredUrl"]
+        while messages := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                self.ledger.report(_key_of(message["Body"]))
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
 
     def _is_idle(self) -> bool:
-        """Nothing in the input queue, no parked event, no Deliver execution running."""
-        if not self._input_is_empty():
-            return False
-        if self.dynamodb.scan(
-            TableName=self.outputs["ParkedTableName"],
-            Select="COUNT",
-            **PARKED_EVENTS,
-        )["Count"]:
+        """Nothing in the input queue or its dead-letter queue, no parked event, no Deliver execution running."""
+        if not self._is_empty("InputQueue") or not self._is_empty("InputDeadLetters") or self.parked():
             return False
         return not self.steps.list_executions(
             stateMachineArn=self.outputs["DeliverArn"], statusFilter="RUNNING", maxResults=1
         )["executions"]
+
+    def _is_empty(self, queue: str) -> bool:
+        counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        url = self.stack.physical_id(queue)
+        return not any(
+            map(int, self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=counts)["Attributes"].values())
+        )
 
 
 def _key_of(report: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from punctual.consumer import Consumer
 from tools.local.emulator import LOCAL, RECORD, ROOT
 from tools.local.scenarios import wake
-from tools.local.shell import exit_on_failure, step
+from tools.local.shell import deploy_in_steps, exit_on_failure, step
 from tools.local.stack import LocalStack
 
 DEV = ROOT / ".venv/dev/bin"
@@ -46,12 +46,13 @@ def up(port: int | None) -> None:
     is_new = stack is None
     if stack is None:
         stack = LocalStack(port=port)
-        step("Start the AWS emulator", stack.start, console=console, progress=progress)
-        stack.save()
     elif port not in (None, stack.port):
         sys.exit(f"The emulator is already running on port {stack.port}: stop it first (`make stop`)")
-    step("Build with sam", stack.build, console=console, progress=progress)
-    step("Deploy with sam", stack.deploy, console=console, progress=progress)
+    try:
+        deploy_in_steps(stack, console=console, progress=progress)
+    finally:
+        if stack.running:
+            stack.save()
     if is_new:
         with Consumer(stack) as consumer:
             awake = partial(wake, stack, consumer)

@@ -19,7 +19,7 @@ from rich.text import Text
 from punctual.check import View, clock, reason, style
 from punctual.consumer import Consumer
 from tools.local.scenarios import SCENARIOS, LocalRun, wake
-from tools.local.shell import exit_on_failure, step
+from tools.local.shell import deploy_in_steps, exit_on_failure, step
 from tools.local.stack import LocalStack
 
 WIDTH = 110  # of the picture, and of the output where it does not go to a terminal
@@ -27,20 +27,17 @@ WIDTH = 110  # of the picture, and of the output where it does not go to a termi
 
 def result(run: LocalRun) -> Table:
     """The outcome of each message, as a table."""
-    table = Table("event", "due", "arrived", "late (ms)", "outcome", "execution", box=SIMPLE, padding=(0, 1, 0, 0))
-    table.columns[3].justify = "right"
+    table = Table("event", "due", "late (ms)", "outcome", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.columns[2].justify = "right"
     for column in table.columns:
         column.no_wrap = True
     for outcome in run.outcomes:
-        arrivals, inside = outcome.deliveries + outcome.reports, run.inside(outcome)
-        state = run.state(outcome).partition(",")[0]
+        late_ms, state = run.inside(outcome).late_ms, run.state(outcome).partition(",")[0]
         table.add_row(
             outcome.scenario.name,
             clock(outcome.due) if outcome.has_date else "",
-            clock(arrivals[0].received_at) if arrivals else "",
-            f"{inside.late_ms:.0f}" if inside.late_ms is not None and outcome.is_due_later else "",
+            f"{late_ms:.0f}" if late_ms is not None and outcome.is_due_later else "",
             Text.assemble((state, style(state)), reason(outcome)),
-            (inside.status or "").lower(),
         )
     return table
 
@@ -65,7 +62,6 @@ def demonstrate(console: Console, progress: Console, stack: LocalStack, consumer
         style="green",
     )
     console.print("Lateness is the time from the due time until SNS accepted the delivery, as the execution states it.")
-    console.print("Messages arrive up to 100 ms later, because the emulator checks the consumer's queue that often.")
     return True
 
 
@@ -88,12 +84,7 @@ def main() -> int:
     with exit_on_failure():
         stack = LocalStack()
         try:
-            for name, act in (
-                ("Start the AWS emulator", stack.start),
-                ("Build with sam", stack.build),
-                ("Deploy with sam", stack.deploy),
-            ):
-                step(name, act, console=console, progress=progress)
+            deploy_in_steps(stack, console=console, progress=progress)
             with Consumer(stack) as consumer:
                 is_as_expected = demonstrate(console, progress, stack, consumer)
             if options.svg and is_as_expected:

@@ -1,5 +1,5 @@
-"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS, and one to
-its end.
+"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS, one to its
+end, and one fault that the drills need.
 
 The emulator's own Python runs this file in place of `-m ministack`.
 """
@@ -7,6 +7,7 @@ The emulator's own Python runs this file in place of `-m ministack`.
 import asyncio.constants
 import json
 import os
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +15,12 @@ from typing import Any
 import hypercorn.asyncio  # type: ignore[import-not-found]
 from ministack.app import main  # type: ignore[import-not-found]
 from ministack.core.iam_evaluator import pin_request_origin  # type: ignore[import-not-found]
-from ministack.services import eventbridge, sns  # type: ignore[import-not-found]
+from ministack.services import eventbridge, sns, stepfunctions  # type: ignore[import-not-found]
 
 parse_flat_attributes, build_envelope = sns._parse_message_attributes, sns._build_envelope
 publish_for_schedule, serve = eventbridge._dispatch_to_sns, hypercorn.asyncio.serve
+WORKFLOW_PUBLISH = "arn:aws:states:::sns:publish"
+publish_for_workflow = stepfunctions._SERVICE_DISPATCH[WORKFLOW_PUBLISH]
 
 
 def message_attributes(params: dict[str, Any]) -> Any:
@@ -42,6 +45,15 @@ def publish_for_schedule_by_tls(*arguments: Any) -> None:
     publish_for_schedule(*arguments)
 
 
+def publish_or_hang(resource: str, arguments: dict[str, Any]) -> Any:
+    """One Publish of a workflow gets no response, to each topic that the mock configuration lists for that."""
+    hanging = stepfunctions._sfn_mock_config.get("HangingTopics", [])
+    if arguments.get("TopicArn") in hanging:
+        hanging.remove(arguments["TopicArn"])
+        time.sleep(3600)
+    return publish_for_workflow(resource, arguments)
+
+
 # A client that keeps its connection does not answer the end of TLS. Until it does, or for 30 s, no state is written.
 asyncio.constants.SSL_SHUTDOWN_TIMEOUT = 1.0
 
@@ -55,6 +67,7 @@ async def serve_and_exit(*arguments: Any) -> None:
 
 sns._parse_message_attributes, sns._build_envelope = message_attributes, envelope_with_milliseconds
 eventbridge._dispatch_to_sns, hypercorn.asyncio.serve = publish_for_schedule_by_tls, serve_and_exit
+stepfunctions._SERVICE_DISPATCH[WORKFLOW_PUBLISH] = publish_or_hang
 
 if __name__ == "__main__":
     main()

@@ -169,7 +169,7 @@ def wake(stack: LocalStack, consumer: Consumer) -> None:
 
     Raises LocalStackError if Ingest does not report the message.
     """
-    stack.client("stepfunctions").start_execution(stateMachineArn=stack.outputs["SweepArn"], name=FIRST_SWEEP)
+    stack.start_sweep(name=FIRST_SWEEP)
     consumer.subscribe(stack.outputs["FailureTopicArn"])
     stack.client("sns").publish(TopicArn=stack.outputs["InputTopicArn"], Message="wake up")
     if not consumer.wait_until(lambda arrivals: len(arrivals) > 0, WAKE_SECONDS):

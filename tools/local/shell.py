@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tools.local.emulator import LocalStackError
+from tools.local.stack import LocalStack
 
 
 def step(name: str, act: Callable[[], object], *, console: Console, progress: Console) -> None:
@@ -26,6 +27,14 @@ def step(name: str, act: Callable[[], object], *, console: Console, progress: Co
         act()
     # As wide as the lines of `make setup`, which come before these in a fresh clone.
     console.print(f"  {name:38} {time.monotonic() - started_at:3.0f} s")
+
+
+def deploy_in_steps(stack: LocalStack, *, console: Console, progress: Console) -> None:
+    """Start the emulator unless it is running, and deploy to it."""
+    if not stack.running:
+        step("Start the AWS emulator", stack.start, console=console, progress=progress)
+    step("Build with sam", stack.build, console=console, progress=progress)
+    step("Deploy with sam", stack.deploy, console=console, progress=progress)
 
 
 @contextmanager

@@ -56,25 +56,26 @@ class LocalStack(Emulator):
         # Without the user's profile, which may be missing or change what a client does.
         self._session: Any = boto3.Session(botocore_session=botocore.session.Session(NO_PROFILE))
 
-    @property
-    def built(self) -> Path:
-        """The folder that build() writes. Each emulator has its own, because `sam build` deletes what it finds."""
-        return self.folder / "build"
+    def build(self, source: Path = ROOT, build: str = "build") -> None:
+        """Run `sam build`. It takes two seconds if nothing has changed.
 
-    def build(self) -> None:
-        """Run `sam build`. It takes two seconds if nothing has changed."""
+        source: the folder of template.yaml.
+        build: a name for what is built. Each emulator has its own, because `sam build` deletes what it finds.
+        """
         LOCAL.mkdir(exist_ok=True)
         with (LOCAL / "build.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # The cache in .aws-sam/ is shared.
-            self._sam("build", {"Architecture": ARCHITECTURE}, "--build-dir", str(self.built))
+            self._sam("build", {"Architecture": ARCHITECTURE}, "--build-dir", str(self.folder / build), source=source)
 
-    def deploy(self, parameters: Mapping[str, str] | None = None, *, stack_name: str | None = None) -> dict[str, str]:
+    def deploy(
+        self, parameters: Mapping[str, str] | None = None, *, stack_name: str | None = None, build: str = "build"
+    ) -> dict[str, str]:
         """Run `sam deploy` on what build() built. Returns the stack's outputs.
 
         parameters: template parameters that override the constructor's.
         """
         stack_name = stack_name or self.stack_name
-        template = str(self.built / "template.yaml")
+        template = str(self.folder / build / "template.yaml")
         self._sam(
             "deploy", self.parameters | dict(parameters or {}), "--stack-name", stack_name, "--template-file", template
         )
@@ -109,12 +110,16 @@ class LocalStack(Emulator):
             config=Config(inject_host_prefix=False, proxies={}, **config),
         )
 
+    def start_sweep(self, **name: str) -> None:
+        """Start an execution of Sweep now, instead of at the next whole minute."""
+        self.client("stepfunctions").start_execution(stateMachineArn=self.outputs["SweepArn"], **name)
+
     def executions(self, machine_arn: str) -> list[dict[str, Any]]:
         """A state machine's executions, the latest first. Unlike AWS, the emulator also lists Express executions."""
         pages = self.client("stepfunctions").get_paginator("list_executions").paginate(stateMachineArn=machine_arn)
         return [execution for page in pages for execution in page["executions"]]
 
-    def _sam(self, command: str, parameters: Mapping[str, str], *options: str) -> None:
+    def _sam(self, command: str, parameters: Mapping[str, str], *options: str, source: Path = ROOT) -> None:
         if not SAM.exists():
             raise LocalStackError("sam is not installed: run `make setup`")
         without_aws = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -122,7 +127,7 @@ class LocalStack(Emulator):
             [str(SAM), command, "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
             + ["--region", self.region, *options, "--parameter-overrides"]
             + [f'{name}="{value}"' for name, value in parameters.items()],
-            cwd=ROOT,
+            cwd=source,
             env=without_aws
             | self.environment
             | {

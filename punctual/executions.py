@@ -1,0 +1,185 @@
+"""The executions of an event, read: from Deliver's log, or from an emulator that lists Express executions."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from .moments import from_seconds, readable, shown
+from .stack import Stack
+
+# An execution of Express lasts five minutes at most; logs arrive some seconds later.
+RUNNING = timedelta(minutes=6)
+
+# How an execution ends, in its log and as the API says it.
+STATUSES = {
+    "ExecutionSucceeded": "SUCCEEDED",
+    "ExecutionFailed": "FAILED",
+    "ExecutionTimedOut": "TIMED_OUT",
+    "ExecutionAborted": "ABORTED",
+}
+
+
+@dataclass
+class Execution:
+    """One execution of Deliver. Times are UTC; `states` are the states it entered, in their order; `input` is empty if
+    the log does not have it whole."""
+
+    name: str
+    started_at: datetime | None = None
+    states: list[tuple[datetime, str]] = field(default_factory=list)
+    status: str = "RUNNING"
+    ended_at: datetime | None = None
+    input: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def due(self) -> datetime | None:
+        """When its event is due (UTC, to the millisecond)."""
+        return from_seconds(self.input["due_ms"] / 1000) if "due_ms" in self.input else None
+
+    def is_of(self, revision: str) -> bool:
+        """Whether it is that of the message with this MessageId."""
+        known = self.input.get("revision")
+        return known == revision if known else revision[:8] in self.name
+
+    @property
+    def outcome(self) -> str:
+        """What became of the event in this execution, as the end of a sentence that begins with it."""
+        error, cause = self.result.get("error"), " ".join(self.result.get("cause", "").split())
+        match self.status, self.result:
+            case "SUCCEEDED", {"message_id": message_id, "late_ms": late}:
+                at = f" at {shown(self.ended_at)} UTC" if self.ended_at else ""
+                return (
+                    f"delivered{at}, {readable(timedelta(milliseconds=late))} after its date, as message {message_id}"
+                )
+            case "SUCCEEDED", {"superseded": True}:
+                return "not delivered: canceled or replaced"
+            case "SUCCEEDED", {"retry_at": retry_at, "problem": problem}:
+                return f"{problem}; parked again until {retry_at}"
+            case "RUNNING", _:
+                due = f" at {shown(self.due)} UTC" if self.due else ""
+                return f"waiting in its execution until it is due{due}, or being delivered"
+        ended = self.status.lower().replace("_", " ")
+        return ended + (f" with {error}" if error else "") + (f": {cause}" if cause else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "name": self.name,
+            "started_at": self.started_at.isoformat() if self.started_at else None,
+            "states": [{"entered_at": at.isoformat(), "name": name} for at, name in self.states],
+            "status": self.status,
+            "ended_at": self.ended_at.isoformat() if self.ended_at else None,
+            **self.result,
+        }
+
+
+def executions_of(stack: Stack, id: str, since: datetime) -> list[Execution]:
+    """The executions of the event with this id that started since then (UTC), the earliest first.
+
+    AWS shows Express executions only in their logs, which have all of them at log level ALL alone. An emulator that
+    lists Express executions is asked for them.
+    """
+    try:
+        found = _from_history(stack, id)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("StateMachineTypeNotSupported", "AccessDeniedException"):
+            raise  # On AWS the permission would be of no use, so it need not be given.
+        found = _from_logs(stack, id, since)
+    recent = [execution for execution in found if execution.started_at is None or execution.started_at >= since]
+    return sorted(recent, key=lambda execution: execution.started_at or since)
+
+
+def log_entries(stack: Stack, log: str, pattern: str, since: datetime) -> list[dict[str, Any]]:
+    """What a log group of the stack (by its logical id) has since then that matches a filter pattern."""
+    pages = (
+        stack.client("logs")
+        .get_paginator("filter_log_events")
+        .paginate(
+            logGroupName=stack.physical_id(log),
+            startTime=max(0, int(since.timestamp() * 1000)),
+            filterPattern=pattern,
+        )
+    )
+    # Emulators ignore the pattern, and a function's log has lines that are not JSON.
+    entries = (_object(event["message"]) for page in pages for event in page["events"])
+    return [entry for entry in entries if entry]
+
+
+def _is_of(name: str, id: str) -> bool:
+    """Whether an execution's name is that of this id: the id, the start of a revision, the number of a retry."""
+    rest = name.removeprefix(id)
+    return name.startswith(id) and (not rest or rest[0] == "-")
+
+
+def _from_history(stack: Stack, id: str) -> list[Execution]:
+    client, found = stack.client("stepfunctions"), []
+    pages = client.get_paginator("list_executions").paginate(stateMachineArn=stack.output("DeliverArn"))
+    for summary in (summary for page in pages for summary in page["executions"] if _is_of(summary["name"], id)):
+        described = client.describe_execution(executionArn=summary["executionArn"])
+        input = json.loads(described["input"])
+        if input["id"] != id:
+            continue
+        execution = Execution(summary["name"], summary["startDate"].astimezone(UTC), status=summary["status"])
+        history = client.get_paginator("get_execution_history").paginate(executionArn=summary["executionArn"])
+        for event in (event for page in history for event in page["events"]):
+            if entered := event.get("stateEnteredEventDetails"):
+                execution.states.append((event["timestamp"].astimezone(UTC), entered["name"]))
+        if stopped := described.get("stopDate"):
+            execution.ended_at = stopped.astimezone(UTC)
+        execution.input = input
+        execution.result = _result(described.get("output"), described.get("error"), described.get("cause"))
+        found.append(execution)
+    return found
+
+
+def _from_logs(stack: Stack, id: str, since: datetime) -> list[Execution]:
+    found: dict[str, Execution] = {}
+    other: set[str] = set()
+    for entry in log_entries(stack, "DeliverLog", f'{{ $.execution_arn = "*:{id}*" }}', since):
+        arn = entry["execution_arn"]
+        name = arn.split(":")[7]  # arn:aws:states:Region:account:express:machine:name:unique
+        if not _is_of(name, id) or arn in other:
+            continue
+        details = entry.get("details", {})
+        if entry["type"] == "ExecutionStarted" and _input(details).get("id", id) != id:
+            other.add(arn)  # Another event, whose id begins with this one and a hyphen.
+            found.pop(arn, None)
+            continue
+        _note(found.setdefault(arn, Execution(name)), entry, details)
+    return list(found.values())
+
+
+def _note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) -> None:
+    """Add an entry of the log, which may come in any order, to its execution."""
+    at, type = datetime.fromtimestamp(int(entry["event_timestamp"]) / 1000, UTC), entry["type"]
+    if type == "ExecutionStarted":
+        execution.started_at, execution.input = at, _input(details)
+    elif type.endswith("StateEntered"):
+        execution.states = sorted([*execution.states, (at, details["name"])])
+    elif type in STATUSES:
+        execution.status, execution.ended_at = STATUSES[type], at
+        execution.result = _result(details.get("output"), details.get("error"), details.get("cause"))
+
+
+def _input(details: dict[str, Any]) -> dict[str, Any]:
+    """An execution's input; empty if the log has none, or only its beginning."""
+    return _object(details.get("input", ""))
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; empty if the text is none."""
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        return {}
+
+
+def _result(output: str | None, error: str | None, cause: str | None) -> dict[str, Any]:
+    if error:  # Beside it, the emulator has an output.
+        return {"error": error, "cause": cause} if cause else {"error": error}
+    result: dict[str, Any] = json.loads(output) if output else {}
+    return result

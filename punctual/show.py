@@ -1,0 +1,103 @@
+"""The command `show`: what became of one event. It only reads."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import click
+from punctual_core.limits import ID, ID_RULE
+from rich.table import Table
+
+from .moments import shown, to_duration
+from .output import Output
+from .stack import Stack
+from .story import DECIDED, Story, Verdict, ago, story_of
+
+# Between two looks of `show --wait`. FilterLogEvents answers five calls a second in an account.
+WAIT_SECONDS = 3
+# An event may be on its way, and the end of its execution on its way to the log, for so long.
+PATIENCE = timedelta(minutes=2)
+
+
+def to_id(context: click.Context, parameter: click.Parameter, id: str) -> str:
+    """What can be the id of an event."""
+    if not ID.fullmatch(id):
+        raise click.BadParameter(f"{id!r} {ID_RULE}")
+    return id
+
+
+@click.command("show")
+@click.argument("id", callback=to_id, metavar="ID")
+@click.option(
+    "--since",
+    callback=to_duration,
+    default="1d",
+    show_default=True,
+    metavar="DURATION",
+    help="How far back to read the logs of executions and refusals.",
+)
+@click.option("--wait", is_flag=True, help="Follow the event until it is decided what becomes of it.")
+@click.pass_obj
+def show_command(stack: Stack, id: str, since: timedelta, wait: bool) -> None:
+    """Show what became of one event, in one sentence, and its life: published, parked, its executions with each
+    state's time.
+
+    Executions are read from their log, which has all of them only if the stack's ExecutionLogLevel is ALL.
+    """
+    output = Output.of_context()
+    story = _decided(stack, id, ago(since), output) if wait else story_of(stack, id, ago(since))
+    verdict = story.verdict()
+    if output.is_json:
+        output.json(story.as_json())
+    else:
+        if story.item or story.parked or story.executions:
+            output.table(_timeline(story))
+        output.line(f"{id}: {verdict.sentence}.")
+        for sentence in story.missing:
+            output.note(f"Not known: {sentence}.")
+    if verdict.state == "unknown" or (wait and verdict.state not in DECIDED):
+        raise click.ClickException(f"{id}: {verdict.sentence}")
+
+
+def _decided(stack: Stack, id: str, since: datetime, output: Output) -> Story:
+    """The story once it has come to its end, or when no more is to be learned. Says on stderr what it waits for."""
+    told, give_up_at = None, datetime.now(UTC) + PATIENCE
+    while True:
+        story, now = story_of(stack, id, since), datetime.now(UTC)
+        verdict = story.verdict()
+        if verdict.state in DECIDED or (
+            verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
+        ):
+            return story
+        if verdict.sentence != told:
+            told = verdict.sentence
+            output.note(f"{id}: {told} ...")
+        if verdict.due:
+            give_up_at = max(now, verdict.due) + PATIENCE
+        time.sleep(_pause(verdict, now))
+
+
+def _pause(verdict: Verdict, now: datetime) -> float:
+    """Seconds until the next look: an event due tomorrow may still be canceled, but is not watched by the second."""
+    left = (verdict.due - now).total_seconds() if verdict.due else 0
+    return max(WAIT_SECONDS, min(60, left / 2))
+
+
+def _timeline(story: Story) -> Table:
+    rows: list[tuple[datetime | None, str]] = []
+    if story.item:
+        kind = f" ({story.claimed_by})" if story.claimed_by else ""
+        rows.append((story.published_at, f"last message with this id{kind}: {story.revision}"))
+    for execution in story.executions:
+        rows.append((execution.started_at, f"execution {execution.name} started"))
+        rows += [(at, f"  {name}") for at, name in execution.states]
+        rows.append((execution.ended_at, f"  {execution.outcome}"))
+    for event in story.parked:
+        retry = f" for retry {event.retry}" if event.retry else ""
+        fate = (
+            "its execution is to start shortly before" if event.state == "parked" else f"{event.state}: not delivered"
+        )
+        rows.append((event.due, f"due{retry}; parked in {event.lane}, {fate}"))
+    table = Table("time (UTC)", story.id, box=None, pad_edge=False)
+    for at, text in rows:
+        table.add_row(shown(at) if at else "", text)
+    return table

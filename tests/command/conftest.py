@@ -1,0 +1,264 @@
+"""The command `punctual`, run in this process against moto; moto's missing CloudFormation is replaced here."""
+
+import dataclasses
+import itertools
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from punctual_core.failures import Failures
+from punctual_core.ingest import Ingest
+from punctual_core.ingest import ingest as shipped
+from punctual_core.lanes import sort_key
+from punctual_core.parking import Parking
+from punctual_core.register import Register
+
+from punctual.cli import main
+from tests.aws_limits import violations
+from tools.cloudformation import ACCOUNT, REGION, Template
+
+NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
+TARGET = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders"
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    output: str
+    error: str
+
+
+@pytest.fixture
+def punctual(capsys: pytest.CaptureFixture) -> Callable[..., Result]:
+    """Runs the command with some arguments."""
+
+    def run(*arguments: str) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        output, error = capsys.readouterr()
+        return Result(exit.value.code, output, error)
+
+    return run
+
+
+@dataclass
+class FakeStack:
+    """What the commands use of a stack: its outputs, the input topic with a queue behind it, the Undelivered queue.
+    `errors` are answers of AWS by operation."""
+
+    sns: Any
+    sqs: Any
+    input_topic: str
+    undelivered: str
+    behind: str
+    outputs: dict[str, str]
+    parameters: dict[str, str] = field(default_factory=dict)
+    physical_ids: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, ClientError] = field(default_factory=dict)
+
+    def refuse(self, operation: str, code: str, message: str = "") -> None:
+        self.errors[operation] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+    def add_undelivered(self, event: Any, **report: Any) -> None:
+        self.send_to_undelivered(
+            json.dumps({"error": "not delivered: ...", "id": "order-4711", "event": event, **report})
+        )
+
+    def send_to_undelivered(self, body: str) -> None:
+        self.sqs.send_message(QueueUrl=self.undelivered, MessageBody=body)
+
+    def received(self) -> list[str]:
+        """What the input topic has accepted."""
+        messages = self.sqs.receive_message(QueueUrl=self.behind, MaxNumberOfMessages=10).get("Messages", [])
+        return [message["Body"] for message in messages]
+
+    def left(self) -> int:
+        """How many messages are in the Undelivered queue, visible or not."""
+        counts = self.sqs.get_queue_attributes(QueueUrl=self.undelivered, AttributeNames=["All"])["Attributes"]
+        return int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
+    """A stack called `punctual`."""
+    with mock_aws():
+        sns, sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
+        topic = sns.create_topic(Name="input")["TopicArn"]
+        undelivered, behind = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("undelivered", "behind"))
+        arn = sqs.get_queue_attributes(QueueUrl=behind, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+        fake = FakeStack(sns, sqs, topic, undelivered, behind, {"InputTopicArn": topic, "UndeliveredUrl": undelivered})
+        call, refused = BaseClient._make_api_call, []
+
+        def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
+            refused.extend(violations(client.meta.service_model.operation_model(operation), parameters))
+            if operation in fake.errors:
+                raise fake.errors[operation]
+            if operation == "DescribeStacks":
+                name = parameters["StackName"]
+                if name != "punctual":
+                    error = {"Code": "ValidationError", "Message": f"Stack with id {name} does not exist"}
+                    raise ClientError({"Error": error}, operation)
+                outputs = [{"OutputKey": key, "OutputValue": value} for key, value in fake.outputs.items()]
+                given = [{"ParameterKey": key, "ParameterValue": value} for key, value in fake.parameters.items()]
+                return {"Stacks": [{"StackName": name, "Outputs": outputs, "Parameters": given}]}
+            if operation == "DescribeStackResource":
+                physical_id = fake.physical_ids[parameters["LogicalResourceId"]]
+                return {"StackResourceDetail": {"PhysicalResourceId": physical_id}}
+            if operation == "FilterLogEvents":
+                parameters = {name: value for name, value in parameters.items() if name != "filterPattern"}
+            if operation == "ReceiveMessage":
+                parameters = {**parameters, "WaitTimeSeconds": 0}  # moto has one server: nothing to wait for.
+            return call(client, operation, parameters)
+
+        monkeypatch.setattr(BaseClient, "_make_api_call", answer)
+        yield fake
+        assert not refused, "AWS would refuse it"
+
+
+# --- Parked events, the register, and executions ----------------------------------------------------------------------
+
+TEMPLATE = Template()
+TABLES = {"ParkedTableName": "Parked", "RegisterTableName": "Register"}
+
+
+class Starts:
+    """What Ingest starts executions with: nothing here."""
+
+    def start(self, name: str, input: str) -> None:
+        pass
+
+
+@dataclass
+class Tables:
+    """The stack's tables, written by the shipped Ingest."""
+
+    dynamodb: Any
+    ingest: Ingest
+
+    def publish(self, message: dict[str, Any], number: int = 0, at: datetime = NOW) -> str:
+        """Have Ingest take a message that was published then, with the MessageId of that number, and return that."""
+        id = str(uuid.UUID(int=number << 96 | number))  # Numbers differ in the first eight digits.
+        sent_at = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        body = {"Message": json.dumps(message), "MessageId": id, "Timestamp": sent_at}
+        attributes = {"SentTimestamp": str(int(at.timestamp() * 1000)), "ApproximateReceiveCount": "1"}
+        record = {"body": json.dumps(body), "messageId": id, "receiptHandle": "r", "attributes": attributes}
+        self.ingest.take(record, at)
+        return id
+
+    def park(self, due: datetime, id: str | None = None, number: int = 0, at: datetime = NOW, **fields: Any) -> str:
+        """Publish an event that is due so late that it is parked. Returns its id."""
+        message = {"date": due.isoformat(), "target": TARGET, "user": "team", "payload": f"order-{number}", **fields}
+        message_id = self.publish(message | ({"id": id} if id else {}), number, at)
+        return id or message_id
+
+    def cancel(self, id: str, number: int = 99, at: datetime = NOW) -> str:
+        """Publish a cancel. Returns its MessageId."""
+        return self.publish({"cancel": id}, number, at)
+
+    def retry(self, id: str, due: datetime, retry: int) -> None:
+        """Park an event again, as Deliver does after a failed delivery."""
+        [item] = [item for item in self.parked() if json.loads(item["input"]["S"])["id"] == id]
+        revision = item["sort_key"]["S"].partition("#")[2]
+        changed = {
+            "sort_key": {"S": sort_key(due, revision)},
+            "execution": {"S": f"{item['execution']['S']}-r{retry}"},
+            "retry": {"N": str(retry)},
+        }
+        self.dynamodb.put_item(TableName="Parked", Item=item | changed)
+        self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+
+    def parked(self) -> list[dict[str, Any]]:
+        """All items of the table Parked."""
+        return self.dynamodb.scan(TableName="Parked")["Items"]
+
+
+@pytest.fixture
+def tables(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Tables:
+    """The tables of the stack called `punctual`."""
+    dynamodb = boto3.client("dynamodb", REGION)
+    for output, table in TABLES.items():
+        dynamodb.create_table(**TEMPLATE.table(table))
+        stack.outputs[output] = TEMPLATE.table(table)["TableName"]
+    stack.outputs["DeliverArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:Deliver"
+    stack.refuse("ListExecutions", "StateMachineTypeNotSupported")
+    names = [stack.outputs[output] for output in TABLES]
+    failures = Failures(lambda service: boto3.client(service, REGION), stack.input_topic, stack.undelivered)
+    rules = dataclasses.replace(shipped.rules, input_topic=stack.input_topic, allowed_topics=("*",))
+    parking, register = Parking(dynamodb, names[0]), Register(dynamodb, names[1])
+    return Tables(dynamodb, Ingest(rules, timedelta(seconds=8), Starts(), parking, register, failures))
+
+
+class Log:
+    """The executions' log and Ingest's, in the forms in which Express and Powertools write them."""
+
+    GROUP, INGEST = "/aws/vendedlogs/states/punctual-Deliver", "punctual-IngestLog"
+
+    def __init__(self, logs: Any):
+        self._logs, self._numbers = logs, itertools.count()
+        for group in (self.GROUP, self.INGEST):
+            logs.create_log_group(logGroupName=group)
+            logs.create_log_stream(logGroupName=group, logStreamName="stream")
+
+    def _put(self, group: str, at: datetime, entry: dict[str, Any] | str) -> None:
+        message = entry if isinstance(entry, str) else json.dumps(entry)
+        event = {"timestamp": int(at.timestamp() * 1000), "message": message}
+        self._logs.put_log_events(logGroupName=group, logStreamName="stream", logEvents=[event])
+
+    def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:
+        """Write the entries of an execution: when, their type, their details."""
+        arn = f"arn:aws:states:{REGION}:{ACCOUNT}:express:Deliver:{name}:{uuid.UUID(int=next(self._numbers))}"
+        for at, type, details in entries:
+            ms = str(int(at.timestamp() * 1000))
+            self._put(self.GROUP, at, {"type": type, "details": details, "event_timestamp": ms, "execution_arn": arn})
+
+    def refuse(self, id: str, reason: str) -> None:
+        """Write what Ingest does when it refuses a message."""
+        now = datetime.now(UTC)
+        self._put(self.INGEST, now, f"START RequestId: {id}")
+        self._put(self.INGEST, now, {"message": "refused", "id": id, "reason": reason, "timestamp": now.isoformat()})
+
+
+@pytest.fixture
+def log(stack: FakeStack) -> Log:
+    """The logs. moto does not know patterns over JSON, so it returns all of a log here."""
+    stack.physical_ids |= {"DeliverLog": Log.GROUP, "IngestLog": Log.INGEST}
+    return Log(boto3.client("logs", REGION))
+
+
+def ago(seconds: float) -> datetime:
+    """Some seconds before now, in milliseconds, as logs have it."""
+    moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def started(id: str, seconds: float, **input: Any) -> tuple:
+    """The entry of an execution's start so many seconds ago."""
+    return ago(seconds), "ExecutionStarted", {"input": json.dumps({"id": id, **input})}
+
+
+def ended(output: dict, seconds: float) -> tuple:
+    """The entry of an execution's success so many seconds ago."""
+    return ago(seconds), "ExecutionSucceeded", {"output": json.dumps(output)}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """Every call of AWS from here on: operation and parameters."""
+    call, made = BaseClient._make_api_call, []
+
+    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
+        made.append((operation, parameters))
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    return made

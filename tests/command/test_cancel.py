@@ -1,0 +1,241 @@
+"""`cancel` by id and by selection, and `reschedule`: published first, and then the truth about what was found."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+
+from punctual import parked
+from tests.command.conftest import NOW, TARGET, ago, ended, started
+
+HOUR = timedelta(hours=1)
+
+
+def operations(calls) -> list[str]:
+    return [operation for operation, _ in calls]
+
+
+def test_a_cancel_is_published_before_the_event_is_looked_for(punctual, tables, log, stack, calls):
+    """Then it is said that it was parked, and when it would have been due."""
+    tables.park(NOW + HOUR, id="order-4711")
+    calls.clear()
+    result = punctual("cancel", "order-4711")
+    assert result.output == "order-4711: canceled; it was parked, due at 2026-12-24 10:00:00.000 UTC.\n"
+    assert stack.received() == ['{"cancel": "order-4711"}']
+    assert operations(calls)[:2] == ["DescribeStacks", "Publish"]
+
+
+def test_several_events_are_canceled_once_each(punctual, tables, log, stack):
+    """As JSON: what was found of each."""
+    for id in ("a", "b"):
+        tables.park(NOW + HOUR, id=id)
+    result = punctual("cancel", "a", "b", "a", "--json")
+    assert [(event["id"], event["found"], event["too_late"]) for event in json.loads(result.output)] == [
+        ("a", "parked", False),
+        ("b", "parked", False),
+    ]
+    assert sorted(stack.received()) == ['{"cancel": "a"}', '{"cancel": "b"}']
+
+
+def test_a_cancel_less_than_two_seconds_before_the_due_time_says_that_it_may_be_late(punctual, tables, log):
+    """By the clock of this machine."""
+    for id, seconds in (("near", 1.5), ("far", 60)):
+        due_ms = int(ago(-seconds).timestamp() * 1000)
+        log.write(f"{id}-00000000", started(id, 3, due_ms=due_ms))
+    assert "so it may be delivered all the same" in punctual("cancel", "near").output
+    assert "all the same" not in (far := punctual("cancel", "far").output) and "it was waiting" in far
+
+
+def test_a_cancel_of_what_was_delivered_says_that_it_is_too_late(punctual, tables, log):
+    """The event ended a second ago."""
+    log.write("order-4711-00000000", started("order-4711", 6), ended({"message_id": "m", "late_ms": 1}, 1))
+    assert "order-4711: too late: delivered at " in punctual("cancel", "order-4711").output
+
+
+def test_a_cancel_of_an_unknown_event_is_published_and_fails(punctual, tables, log, stack):
+    """It may be on its way, or a typo."""
+    result = punctual("cancel", "typo")
+    assert result.code == 1 and "typo: no such event found" in result.output
+    assert result.error == "punctual: no such event found: typo\n"
+    assert stack.received() == ['{"cancel": "typo"}']
+
+
+@pytest.mark.parametrize("operation", ["GetItem", "Query", "FilterLogEvents"])
+def test_a_failed_look_up_is_a_note(punctual, tables, log, stack, operation):
+    """The cancel is published; which is what was asked for."""
+    stack.refuse(operation, "ThrottlingException", "slow")
+    result = punctual("cancel", "order-4711")
+    assert result.code == 0 and "canceled, if there is such an event; " in result.output
+    assert stack.received() == ['{"cancel": "order-4711"}']
+
+
+def test_a_lane_that_is_too_long_is_a_note(punctual, tables, log, stack, monkeypatch):
+    """An unnamed event's lane is a sixteenth of the table, of any length."""
+    call = BaseClient._make_api_call
+
+    def in_pages(client, operation, parameters):
+        answer = call(client, operation, parameters)
+        return answer | ({"LastEvaluatedKey": {"lane": {"S": "x"}}} if operation == "Query" else {})
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", in_pages)
+    monkeypatch.setattr("punctual.cancel.LOOK_UP_SECONDS", -1)
+    assert "is too long to be read to its end" in punctual("cancel", "order-4711").output
+
+
+def test_a_cancel_that_is_not_published_says_so_and_the_others_are(punctual, tables, log, stack, monkeypatch):
+    """With exit code 1."""
+    call = BaseClient._make_api_call
+
+    def refuse_a(client, operation, parameters):
+        if operation == "Publish" and '"a"' in parameters["Message"]:
+            raise ClientError({"Error": {"Code": "Throttling", "Message": "slow"}}, operation)
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refuse_a)
+    tables.park(NOW + HOUR, id="b")
+    result = punctual("cancel", "a", "b")
+    assert result.code == 1 and "a is not canceled: Publish failed: Throttling: slow" in result.error
+    assert stack.received() == ['{"cancel": "b"}']
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Give either ids or options that select parked events"),
+        (["a", "--user", "team"], "Give either ids or options that select parked events"),
+        (["a", "b c"], "'b c' must be 1 to 64 characters"),
+        (["--user", "team"], "Give --yes to cancel without being asked"),
+    ],
+)
+def test_wrong_usage_cancels_nothing(punctual, tables, stack, arguments, sentence):
+    """With exit code 2, one sentence after what is listed."""
+    tables.park(NOW + HOUR)
+    result = punctual("cancel", *arguments)
+    assert result.code == 2 and sentence in result.error.splitlines()[-1], result
+    assert stack.received() == []
+
+
+# --- Selected events --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd(tables):
+    """Five events: by number, user, and hour."""
+    for number in range(5):
+        tables.park(
+            NOW + (number + 1) * HOUR, id=f"{'ab'[number % 2]}-{number}", number=number, user=f"team-{number // 3}"
+        )
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        (["--user", "team-0"], [0, 1, 2]),
+        (["--target", "orders"], [0, 1, 2, 3, 4]),
+        (["--target", TARGET, "--id-prefix", "a-"], [0, 2, 4]),
+        (["--after", "2026-12-24T12:00Z"], [2, 3, 4]),
+        (["--before", "2026-12-24T12:00Z", "--id-prefix", "b"], [1]),
+        (["--user", "team"], []),
+    ],
+)
+def test_the_selected_events_are_canceled(punctual, crowd, stack, options, numbers):
+    """And no other."""
+    result = punctual("cancel", *options, "--yes")
+    assert result.code == 0 and f"Canceled {len(numbers)} of {len(numbers)} event" in result.output
+    assert sorted(stack.received()) == sorted(f'{{"cancel": "{"ab"[n % 2]}-{n}"}}' for n in numbers)
+
+
+def test_a_dry_run_lists_and_cancels_nothing(punctual, crowd, log, stack):
+    """As a table with a count, or as JSON."""
+    result = punctual("cancel", "--user", "team-0", "--dry-run")
+    assert [line.split()[2] for line in result.output.splitlines()[1:]] == ["a-0", "b-1", "a-2"]
+    assert result.error == "3 events selected.\n"
+    dry = json.loads(punctual("cancel", "--user", "team-0", "--dry-run", "--json").output)
+    assert [event["id"] for event in dry] == ["a-0", "b-1", "a-2"]
+    assert "parked until" in punctual("cancel", "a-0", "--dry-run").output
+    assert stack.received() == []
+
+
+@pytest.mark.parametrize(("answer", "code", "published"), [(True, 0, 3), (False, 130, 0)])
+def test_the_count_is_to_be_confirmed(punctual, crowd, stack, monkeypatch, answer, code, published):
+    """On a terminal."""
+    asked = []
+
+    def confirm(text, **_):
+        asked.append(text)
+        if not answer:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("punctual.cancel.click.confirm", confirm)
+    assert punctual("cancel", "--user", "team-0").code == code
+    assert (asked, len(stack.received())) == (["Cancel 3 events?"], published)
+
+
+def test_what_is_canceled_already_is_not_canceled_again(punctual, crowd, stack):
+    """An unnamed event stays in its lane after its cancel, so a repeated run would find it."""
+    id = crowd.park(NOW + 9 * HOUR, number=9, user="team-9")
+    crowd.cancel(id)
+    assert json.loads(punctual("--json", "cancel", "--user", "team-9", "--yes").output)["selected"] == 0
+
+
+def test_what_could_not_be_canceled_is_counted(punctual, crowd, stack):
+    """With its reason and exit code 1; what is due within two seconds is named."""
+    stack.refuse("Publish", "Throttling", "slow")
+    result = punctual("cancel", "--user", "team-0", "--yes")
+    assert (result.code, result.output) == (1, "Canceled 0 of 3 events.\n")
+    assert "3 events not canceled: Publish failed: Throttling: slow" in result.error
+    del stack.errors["Publish"]
+    crowd.park(datetime.now(UTC) + timedelta(seconds=1), id="near", number=8, user="hasty", at=ago(60))
+    assert "perhaps delivered all the same: near" in punctual("cancel", "--user", "hasty", "--yes").error
+
+
+# --- Reschedule -------------------------------------------------------------------------------------------------------
+
+
+def test_a_rescheduled_event_is_published_again_under_its_id_with_another_date(punctual, tables, log, stack):
+    """Whatever else it has stays as it was."""
+    fields = {"attributes": {"color": "red"}, "subject": "s", "payload": "größer", "failure_topic": f"{TARGET}-failed"}
+    tables.park(NOW + HOUR, id="order-4711", **fields)
+    result = punctual("reschedule", "order-4711", "--at", "2027-01-01T00:00Z")
+    assert result.output == "order-4711\n" and "Due at 2027-01-01 00:00:00.000 UTC" in result.error
+    [message] = stack.received()
+    assert json.loads(message) == {
+        "date": "2027-01-01T00:00Z",
+        "target": TARGET,
+        "user": "team",
+        "id": "order-4711",
+        **fields,
+    }
+
+
+def test_an_unnamed_event_is_rescheduled_under_its_message_id(punctual, tables, log, stack):
+    """Which replaces it. `--now` is a delay of nothing."""
+    id = tables.park(NOW + HOUR)
+    assert punctual("reschedule", id, "--now").code == 0
+    [message] = map(json.loads, stack.received())
+    assert (message["id"], message["delay"], "date" in message) == (id, 0, False)
+
+
+def test_what_is_not_parked_is_not_rescheduled(punctual, tables, log, stack):
+    """Nor what is canceled."""
+    tables.cancel(id := tables.park(NOW + HOUR))
+    result = punctual("reschedule", id, "--in", "1h")
+    assert result.code == 1 and f"{id} is not parked: canceled by the message " in result.error
+    assert "is not parked: never seen" in punctual("reschedule", "x", "--in", "1h").error
+    assert punctual("reschedule", id, "--in", "1h", "--now").code == 2
+    assert stack.received() == []
+
+
+@pytest.mark.parametrize("name", ["order-00000000", "order-r1", "r1-order", "o-r1-00000000"])
+def test_the_id_is_read_out_of_the_executions_name(tables, name):
+    """Of a named event and of a retry, whatever the id looks like."""
+    tables.park(NOW + HOUR, id=name)
+    [event] = map(parked.Parked.from_item, tables.parked())
+    assert event.id == name
+    tables.retry(name, NOW + 2 * HOUR, 3)
+    [event] = map(parked.Parked.from_item, tables.parked())
+    assert (event.id, event.retry) == (name, 3)

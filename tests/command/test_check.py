@@ -1,0 +1,370 @@
+"""`check` against a stack that is simulated here: what it finds, and that it leaves nothing behind."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from punctual_core.event import Cancel, Event, Refused, Rules, parse
+
+from punctual import check, scenarios
+from punctual.stack import Stack
+from tests.command.conftest import NOW
+from tests.command.policy import action, actions_for
+from tools.cloudformation import REGION, Template
+
+# The scenarios run at five times their speed; faster, a busy machine cancels some of them too late.
+SPEED = 5
+PATIENT = ("--max-lateness", "3s")
+
+
+class Simulated:
+    """Ingest and Deliver in a few lines, with faults by payload: `delays` in seconds, `None` for an event that is lost;
+    `copies` that are delivered; `changes` to what is published."""
+
+    def __init__(self, stack: Any) -> None:
+        self._stack, self._sns = stack, boto3.client("sns", REGION)
+        self._rules = Rules(stack.input_topic, ("*",))
+        self._waiting: dict[str, threading.Timer] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._poll)
+        self.delays: dict[str, float | None] = {}
+        self.copies: dict[str, int] = {}
+        self.changes: dict[str, Callable[[dict], dict]] = {}
+        self.deaf_to_cancel_of = ""
+        self.is_silent = False
+        self.canceled: list[str] = []
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        for timer in self._waiting.values():
+            timer.cancel()
+
+    def _poll(self) -> None:
+        sqs = boto3.client("sqs", REGION)
+        while not self._stopped.wait(0.02):
+            for message in sqs.receive_message(QueueUrl=self._stack.behind, MaxNumberOfMessages=10).get("Messages", []):
+                sqs.delete_message(QueueUrl=self._stack.behind, ReceiptHandle=message["ReceiptHandle"])
+                envelope = json.loads(message["Body"])
+                accepted_at = datetime.fromisoformat(envelope["Timestamp"])
+                self._take(envelope["Message"], envelope["MessageId"], accepted_at)
+
+    def _take(self, text: str, message_id: str, accepted_at: datetime) -> None:
+        if self.is_silent:
+            return
+        try:
+            event = parse(text, message_id, accepted_at, self._rules)
+        except Refused as refused:
+            self._report(refused.failure_topic, refused.error, refused.id, refused.event)
+            return
+        if isinstance(event, Cancel):
+            self.canceled.append(event.id)
+        if (earlier := self._waiting.get(event.id)) and earlier.args[0] != self.deaf_to_cancel_of:
+            earlier.cancel()
+        if isinstance(event, Event):
+            payload = json.loads(text)["payload"]
+            delay = self.delays.get(payload, 0)
+            if delay is not None:
+                seconds = max(0, (event.due - datetime.now(UTC)).total_seconds()) + delay
+                timer = threading.Timer(max(0, seconds), self._deliver, [payload, event, text])
+                self._waiting[event.id] = timer
+                timer.start()
+
+    def _deliver(self, payload: str, event: Event, text: str) -> None:
+        arguments, change = json.loads(event.input)["publish"], self.changes.get(payload, dict)
+        for _ in range(self.copies.get(payload, 1)):
+            try:
+                self._sns.publish(**change(arguments))
+            except self._sns.exceptions.NotFoundException as error:
+                message = json.loads(text)
+                self._report(message["failure_topic"], f"not delivered: {error}", event.id, message)
+
+    def _report(self, topic: str | None, error: str, id: str, event: Any) -> None:
+        report = json.dumps({"error": error, "id": id, "event": event})
+        self._sns.publish(TopicArn=topic or self._stack.outputs["FailureTopicArn"], Message=report)
+
+
+@pytest.fixture
+def simulated(stack, monkeypatch):
+    """The stack called `punctual`, at work; its scenarios at five times their speed."""
+    fast = [
+        dataclasses.replace(s, due=s.due / SPEED, cancel_after=s.cancel_after and s.cancel_after / SPEED)
+        for s in scenarios.scenarios()
+    ]
+    monkeypatch.setattr(check, "scenarios", lambda *_: fast)
+    monkeypatch.setattr(scenarios, "WATCH_AFTER_LAST_DUE", timedelta(seconds=0.3))
+    monkeypatch.setattr(scenarios, "PATIENCE", timedelta(seconds=5))
+    monkeypatch.setattr(scenarios, "WATCH_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr("punctual.consumer.CONNECT_INTERVAL_SECONDS", 0.5)
+
+    # With the envelope, as the stack's own queue; moto answers a receive at once.
+    [subscription] = stack.sns.list_subscriptions()["Subscriptions"]
+    stack.sns.set_subscription_attributes(
+        SubscriptionArn=subscription["SubscriptionArn"], AttributeName="RawMessageDelivery", AttributeValue="false"
+    )
+    stack.outputs["FailureTopicArn"] = stack.sns.create_topic(Name="failures")["TopicArn"]
+    stack.clock, stack.physical_ids["Clock"], stack.outputs["ParkedTableName"] = "ENABLED", "Clock-1", "Parked"
+    stack.swept_at = datetime.now(UTC)
+    call = BaseClient._make_api_call
+
+    def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
+        if operation == "GetSchedule" and operation not in stack.errors:
+            return {"State": stack.clock}
+        if operation == "GetItem":
+            return {"Item": {"started_ms": {"N": str(stack.swept_at.timestamp() * 1000)}}} if stack.swept_at else {}
+        if operation == "ReceiveMessage":
+            time.sleep(0.02)
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", answer)
+    simulated = Simulated(stack)
+    yield simulated
+    simulated.stop()
+
+
+@pytest.fixture
+def existing(stack, simulated):
+    """The names of all topics, queues, and subscriptions, now; whatever a test does must leave it as it was."""
+
+    def names() -> tuple[list, ...]:
+        return (
+            [topic["TopicArn"] for topic in stack.sns.list_topics()["Topics"]],
+            stack.sqs.list_queues()["QueueUrls"],
+            [subscription["SubscriptionArn"] for subscription in stack.sns.list_subscriptions()["Subscriptions"]],
+        )
+
+    before = names()
+    yield names
+    assert names() == before
+
+
+def wrong(result: Any) -> list[str]:
+    return [line.removeprefix("WRONG  ") for line in result.output.splitlines() if line.startswith("WRONG")]
+
+
+def test_a_stack_that_works_passes(punctual, simulated, existing, stack):
+    """The names that it uses are told first; progress is told on stderr, a line per change where it is no terminal. A
+    second delivery to a standard topic is within the promise: it is shown."""
+    simulated.copies = {"on a whole second": 2}
+    result = punctual("check", *PATIENT)
+    assert (result.code, wrong(result)) == (0, []), result
+    assert "All 16 ended as they should: none early" in result.output and "delivered, 2 times" in result.output
+    assert "Creating topics and queues ..." in result.error
+    assert " s  due later: parked first  waiting" in result.error and "waiting" not in result.output
+    assert result.error.startswith("The names of the check's topics, queues, and ids begin with punctual-check-")
+
+
+def test_as_json_and_with_what_the_policy_for_operators_allows(punctual, simulated, existing, monkeypatch):
+    """Each event's end and lateness are told. This test's own stack acts in other threads, which are not counted."""
+    call, main, asked = BaseClient._make_api_call, threading.get_ident(), set()
+
+    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
+        if threading.get_ident() == main or "punctual-check-" in parameters.get("QueueUrl", ""):
+            asked.add(action(client, operation))
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    result = punctual("--json", "check", *PATIENT)
+    answer = json.loads(result.output)
+    assert (result.code, answer["passed"], len(answer["events"])) == (0, True, 16), result.output
+    for event in answer["events"]:
+        assert (event["problems"], event["outcome"]) == ([], event["expected"])
+        is_delivered = event["outcome"] == "delivered"
+        assert isinstance(event["late_ms_by_sns"], int) is isinstance(event["late_ms_by_sqs"], int) is is_delivered
+        assert (event["error"] is None) is (event["outcome"] not in ("reported", "refused"))
+    assert asked == actions_for("check")
+
+
+FAULTS = {
+    "due later: parked first": "delivered 0 times instead of 1",
+    "on a whole second": r"\d+ ms early",
+    "at .25 of a second": r"[3-9]\.... s late",
+    "to a FIFO topic": "delivered 2 times instead of 1",
+    "after a delay": "its attribute scheduler-date is 2026-12-24 18:00:00.* instead of .*",
+    "local time of a zone": "its attribute scheduler-id is None instead of .*",
+    "with an id": "its attribute scheduler-date is None instead of .*",
+    "canceled while parked": "delivered 1 times instead of 0",
+    "at .75 of a second": "reported 1 times instead of 0: not delivered: .*",
+}
+
+
+def test_an_event_that_does_not_end_as_it_should_is_named(punctual, simulated, existing):
+    """In one sentence, with exit code 1."""
+    simulated.delays = {"due later: parked first": None, "on a whole second": -5, "at .25 of a second": 3.5}
+    simulated.copies = {"to a FIFO topic": 2}
+    simulated.deaf_to_cancel_of = "canceled while parked"
+    simulated.changes = {
+        "to a FIFO topic": lambda arguments: {**arguments, "MessageDeduplicationId": str(uuid.uuid4())},
+        "after a delay": lambda arguments: with_date(arguments, "2026-12-24T18:00:00Z"),
+        "local time of a zone": lambda arguments: without(arguments, "scheduler-id"),
+        "with an id": lambda arguments: without(arguments, "scheduler-date"),
+        "at .75 of a second": lambda arguments: {**arguments, "TopicArn": f"{arguments['TopicArn']}-gone"},
+    }
+    result = punctual("check", *PATIENT)
+    assert result.code == 1
+    assert result.error.endswith("punctual: 9 of 16 events did not end as they should\n")
+    found = wrong(result)
+    for event, problem in FAULTS.items():
+        assert any(re.fullmatch(f"{event}: {problem}", sentence) for sentence in found), (event, found)
+    assert {sentence.partition(": ")[0] for sentence in found} == {event.partition(": ")[0] for event in FAULTS}
+
+
+def without(arguments: dict, attribute: str) -> dict:
+    attributes = {name: value for name, value in arguments["MessageAttributes"].items() if name != attribute}
+    return {**arguments, "MessageAttributes": attributes}
+
+
+def with_date(arguments: dict, date: str) -> dict:
+    attribute = {"scheduler-date": {"DataType": "String", "StringValue": date}}
+    return {**arguments, "MessageAttributes": arguments["MessageAttributes"] | attribute}
+
+
+def test_a_stack_that_does_not_answer_is_said_so(punctual, simulated, existing, monkeypatch):
+    """Ingest is down: no use in sending it more."""
+    monkeypatch.setattr(check, "WAKE_SECONDS", 0.5)
+    simulated.is_silent = True
+    result = punctual("check")
+    assert (result.code, result.output) == (1, "")
+    assert "The stack has not answered within 0.5 s" in result.error.splitlines()[-1]
+
+
+def test_a_stack_whose_clock_is_disabled_fails_before_anything_is_created(punctual, simulated, existing, stack, calls):
+    """The check starts no sweep of its own, which would hide it."""
+    stack.clock = "DISABLED"
+    result = punctual("check")
+    assert (result.code, result.output) == (1, "")
+    assert "The stack's schedule Clock (Clock-1) is disabled, so parked events are not delivered" in result.error
+    assert "CreateTopic" not in [operation for operation, _ in calls]
+
+
+@pytest.mark.parametrize(("swept_at", "last"), [(None, "none ever did"), (NOW - timedelta(days=400), "the last one")])
+def test_a_stack_that_is_not_swept_is_said_so(punctual, simulated, existing, stack, monkeypatch, swept_at, last):
+    """Its Clock is enabled, and nothing starts."""
+    monkeypatch.setattr(check, "SWEEP_WAIT_SECONDS", 0)
+    stack.swept_at = swept_at
+    result = punctual("check")
+    assert result.code == 1 and f"No sweep has started within 0 s, {last}" in result.error
+
+
+@pytest.mark.parametrize(("window", "seconds"), [("0", 0), ("1", 20)])
+def test_a_batching_window_makes_the_check_patient(stack, window, seconds):
+    """Lambda may then collect messages for 20 s, whatever the window."""
+    stack.parameters["IngestBatchingSeconds"] = window
+    assert check.batching_of(Stack("punctual")) == timedelta(seconds=seconds)
+    assert scenarios.scenarios(8, seconds)[0].due == 5 + seconds
+
+
+@pytest.mark.slow
+def test_topics_that_the_stack_may_not_publish_to_are_not_created(punctual, simulated, existing, stack):
+    """The sentence says what to allow; another prefix may be allowed already."""
+    stack.parameters["TargetTopicArns"] = "arn:aws:sns:eu-central-1:123456789012:orders-*"
+    result = punctual("check")
+    assert (result.code, result.output) == (2, "")
+    assert (
+        "allow arn:aws:sns:eu-central-1:123456789012:punctual-check-* in its parameter TargetTopicArns" in result.error
+    )
+    assert len(result.error.splitlines()) == 1
+    assert punctual("check", "--topic-prefix", "orders-x", *PATIENT).code == 0
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "x" * 41, "orders.fifo"])
+def test_a_prefix_that_no_topic_can_have_is_refused(punctual, simulated, existing, prefix):
+    """With exit code 2."""
+    result = punctual("check", "--topic-prefix", prefix)
+    assert result.code == 2 and "must be 1 to 40 characters" in result.error
+
+
+@pytest.mark.parametrize("operation", ["CreateQueue", "Subscribe", "GetSchedule", "Publish"])
+def test_nothing_is_left_after_an_error(punctual, simulated, existing, stack, operation):
+    """Whatever was created before it is removed; the sentence is that of AWS."""
+    stack.refuse(operation, "AccessDenied", "not yours")
+    result = punctual("check")
+    assert (result.code, result.error.splitlines()[-1]) == (1, "punctual: permission denied: not yours")
+    stack.errors.clear()
+
+
+@pytest.mark.parametrize(
+    ("operation", "number", "code"),
+    [  # DeleteQueue is the first that is removed, after a whole check.
+        *((operation, signal.SIGINT, 130) for operation in ("CreateTopic", "CreateQueue", "GetItem", "DeleteQueue")),
+        ("CreateTopic", signal.SIGTERM, 143),
+        ("CreateTopic", signal.SIGHUP, 129),
+    ],
+)
+def test_nothing_is_left_after_an_interruption(punctual, simulated, existing, monkeypatch, operation, number, code):
+    """By Ctrl-C, by SIGTERM, which is how a CI job is canceled, or by SIGHUP, when a terminal is closed; also while
+    topics are being created or removed."""
+    call, interrupted = BaseClient._make_api_call, []
+
+    def answer(client: BaseClient, called: str, parameters: dict) -> dict:
+        result = call(client, called, parameters)
+        if called == operation and not interrupted:
+            interrupted.append(called)
+            os.kill(os.getpid(), number)
+        return result
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", answer)
+    assert punctual("check").code == code
+
+
+@pytest.mark.slow
+def test_what_has_not_arrived_is_canceled_at_the_end(punctual, simulated, existing, monkeypatch):
+    """Without its topics it would be reported on the stack's own failure topic some time later."""
+    monkeypatch.setattr(scenarios, "PATIENCE", timedelta(seconds=0.5))
+    simulated.delays = {"with an id": 60}
+    assert punctual("check", *PATIENT).code == 1
+    give_up_at = time.monotonic() + 5
+    while (
+        not (late := [id for id in simulated.canceled if id.endswith("order-4712")]) and time.monotonic() < give_up_at
+    ):
+        time.sleep(0.02)
+    assert len(late) == 1
+
+
+@pytest.mark.slow
+def test_what_can_not_be_removed_is_said_and_the_rest_is_removed(punctual, simulated, stack):
+    """With the prefix to look for, and exit code 1 though the stack works."""
+    queues = len(stack.sqs.list_queues()["QueueUrls"])
+    stack.refuse("DeleteTopic", "AccessDenied", "not yours")
+    result = punctual("check", *PATIENT)
+    assert result.code == 1
+    assert "Remove the topics and queues whose names begin with punctual-check-" in result.error.splitlines()[-1]
+    assert len(stack.sqs.list_queues()["QueueUrls"]) == queues
+
+
+@pytest.mark.slow
+def test_the_clock_of_this_machine_does_not_matter(punctual, simulated, existing, monkeypatch):
+    """It is 40 seconds behind that of AWS: the check goes by that of SNS, and says so."""
+
+    class Slow(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return super().now(zone) - timedelta(seconds=40)
+
+    monkeypatch.setattr(scenarios, "datetime", Slow)
+    monkeypatch.setattr("punctual.consumer.datetime", Slow)
+    result = punctual("check", *PATIENT)
+    assert re.search(r"This machine's clock is \+(39|40)\.. s from that of SNS", result.error)
+    assert result.code == 0, result.output
+
+
+def test_the_events_are_near_and_far_for_the_stacks_interval():
+    """The horizon, by which an event is near or far, follows from the interval as in the template."""
+    template = Template()
+    horizons = template.text["Mappings"]["Horizon"]
+    for interval, horizon in horizons.items():
+        assert check.LEAD_SECONDS + int(interval) == int(horizon["Seconds"])
+        dues = {scenario.name: scenario.due for scenario in scenarios.scenarios(int(horizon["Seconds"]))}
+        assert dues["on a whole second"] < int(horizon["Seconds"]) < dues["due later: parked first"]

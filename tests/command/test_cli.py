@@ -1,0 +1,215 @@
+"""Every failure of `punctual` is one sentence and an exit code: 2 for wrong usage, 1 for what AWS refuses."""
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from punctual import __version__
+from punctual.moments import readable, shown
+from punctual.stack import Stack, sentence_of
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Missing command (see punctual --help)"),
+        (["resent"], "No such command 'resent'"),
+        (["--stak", "x", "resend"], "No such option"),
+        (["--stack"], "Option '--stack' requires an argument (see punctual --help)"),
+        (
+            ["--stack", "a b", "resend"],
+            "Invalid value for '--stack' (env var: 'PUNCTUAL_STACK'): 'a b' cannot be the name of a stack",
+        ),
+        (["resend", "--stack", ""], "Invalid value for '--stack': '' cannot be the name of a stack"),
+        (["show", 'a"b'], "Invalid value for 'ID': 'a\"b' must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"),
+        (["resend", "now"], "Got unexpected extra argument (now) (see punctual resend --help)"),
+    ],
+)
+def test_wrong_usage(punctual, arguments, sentence):
+    result = punctual(*arguments)
+    assert (result.code, result.output) == (2, "")
+    assert result.error.startswith(f"punctual: {sentence}")
+    assert result.error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["resend", "-h"], ["--stack", "x", "resend", "--help"]])
+def test_help_needs_no_aws(punctual, no_aws, arguments):
+    result = punctual(*arguments)
+    assert (result.code, result.error) == (0, "")
+    assert result.output.startswith("Usage: punctual")
+
+
+def test_the_version(punctual):
+    assert punctual("--version").output == f"{__version__}\n"
+
+
+def test_a_missing_stack(stack, punctual):
+    result = punctual("--stack", "punctal", "resend")
+    assert (result.code, result.output) == (1, "")
+    assert result.error == (
+        "punctual: Stack with id punctal does not exist in this account and Region (name another with --stack)\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--stack", "x", "resend"], ["resend", "--stack", "x"]])
+def test_the_stack_is_named_before_or_after_the_command_or_in_the_environment(stack, punctual, monkeypatch, arguments):
+    """The option wins over the variable."""
+    monkeypatch.setenv("PUNCTUAL_STACK", "y")
+    assert "Stack with id x does not exist" in punctual(*arguments).error
+    assert "Stack with id y does not exist" in punctual("resend").error
+    assert punctual("--stack", "y", "resend", "--stack", "punctual").code == 0
+
+
+def test_region_and_profile_are_those_of_the_options(stack, punctual, monkeypatch, tmp_path):
+    """As users of aws type them."""
+    (tmp_path / "config").write_text("[profile other]\nregion = us-west-2\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    regions, call = [], BaseClient._make_api_call
+
+    def note(client, operation, parameters):
+        regions.append(client.meta.region_name)
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    punctual("resend", "--region", "eu-west-1")
+    punctual("--profile", "other", "resend")
+    assert set(regions) == {"eu-west-1", "us-west-2"}
+
+
+@pytest.mark.parametrize("arguments", [["--json", "resend", "now"], ["resend", "--json", "--stack", "nowhere"]])
+def test_with_json_an_error_is_json(stack, punctual, arguments):
+    """On stderr: stdout has the result alone."""
+    result = punctual(*arguments)
+    assert result.output == "" and list(json.loads(result.error)) == ["error"]
+
+
+def test_an_endpoint_that_hangs_is_given_up_in_half_a_minute():
+    """Three attempts, which are those of the mode "standard", instead of five of a minute each."""
+    config = Stack("punctual", region="eu-central-1").client("sqs").meta.config
+    assert config.retries["mode"] == "standard"
+    assert 3 * max(config.connect_timeout, config.read_timeout) <= 30
+
+
+@pytest.mark.parametrize(
+    "setting", ["credential_process = /no/such/program", "web_identity_token_file = /no/such/file\nrole_arn = arn:x"]
+)
+def test_credentials_that_cannot_be_loaded_are_one_sentence(punctual, no_aws, monkeypatch, tmp_path, setting):
+    """Whatever the SDK raises: here FileNotFoundError, which is none of its own."""
+    (tmp_path / "config").write_text(f"[default]\nregion = eu-central-1\n{setting}\n")
+    result = punctual("list")
+    assert (result.code, result.error.count("\n")) == (1, 1)
+    assert result.error.startswith("punctual: the AWS credentials could not be loaded: ")
+
+
+def test_a_stack_that_is_something_else(stack, punctual):
+    stack.outputs.clear()
+    result = punctual("resend")
+    assert result.code == 1
+    assert result.error == (
+        "punctual: the stack punctual is not a complete stack of Punctual: it has no output UndeliveredUrl\n"
+    )
+
+
+def test_aws_out_of_reach(stack, punctual):
+    stack.errors["DescribeStacks"] = EndpointConnectionError(endpoint_url="https://aws.invalid/")
+    result = punctual("resend")
+    assert result.code == 1
+    assert result.error.startswith("punctual: AWS cannot be reached: Could not connect")
+    assert result.error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("AWS_ENDPOINT_URL", "nowhere", "Invalid endpoint: nowhere"),
+        ("AWS_MAX_ATTEMPTS", "many", "invalid literal for int() with base 10: 'many'"),
+    ],
+)
+def test_a_setting_that_the_sdk_cannot_use(punctual, monkeypatch, name, value, sentence):
+    """The environment is no argument, so the exit code is 1."""
+    monkeypatch.setenv(name, value)
+    result = punctual("resend")
+    assert (result.code, result.error) == (1, f"punctual: a setting of the AWS SDK is wrong: {sentence}\n")
+
+
+@pytest.fixture
+def no_aws(monkeypatch, tmp_path):
+    """An environment without credentials, Region, or profile."""
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_DEFAULT_REGION",
+        "AWS_PROFILE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def test_no_region(punctual, no_aws):
+    result = punctual("resend")
+    assert (result.code, result.output) == (1, "")
+    assert result.error.startswith("punctual: no AWS Region is configured")
+
+
+def test_no_credentials(punctual, no_aws, monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    result = punctual("resend")
+    assert (result.code, result.output) == (1, "")
+    assert result.error.startswith("punctual: no AWS credentials were found")
+
+
+def test_an_unknown_profile(punctual, no_aws, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    result = punctual("resend")
+    assert result.code == 1
+    assert result.error == "punctual: The config profile (nobody) could not be found\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "operation", "sentence"),
+    [
+        ("AccessDenied", "no", "DescribeStacks", "permission denied: no"),
+        ("AccessDeniedException", "no", "ReceiveMessage", "permission denied: no"),
+        ("AuthorizationError", "no.", "Publish", "permission denied: no"),
+        ("UnauthorizedOperation", "", "Publish", "permission denied: Publish"),
+        ("ValidationError", "bad", "Publish", "Publish failed: ValidationError: bad"),
+        ("Throttling", "slow.", "Query", "Query failed: Throttling: slow"),
+    ],
+)
+def test_an_error_of_aws_is_one_sentence(code, message, operation, sentence):
+    """Without a period at its end."""
+    assert sentence_of(ClientError({"Error": {"Code": code, "Message": message}}, operation)) == sentence
+    assert sentence_of(ClientError({}, "Query")) == "Query failed: unknown error: "
+
+
+def test_the_rules_are_those_of_the_stacks_parameters(stack):
+    """By default its own topics are allowed and a user is required; a topic is an ARN or a name beside the input."""
+    found = Stack("punctual")
+    assert found.topic_arn("orders") == stack.input_topic.replace(":input", ":orders")
+    assert found.topic_arn("arn:x") == "arn:x"
+    assert found.rules().allowed_topics == (stack.input_topic.replace(":input", ":*"),)
+    assert found.rules().user_required
+    stack.parameters |= {"EnforceUser": "false", "TargetTopicArns": "arn:a,arn:b"}
+    rules = Stack("punctual").rules()
+    assert (rules.allowed_topics, rules.user_required) == (("arn:a", "arn:b"), False)
+
+
+def test_a_time_is_shown_in_utc_to_the_millisecond():
+    """Truncated, as in 10:00:00.999."""
+    assert shown(datetime.fromisoformat("2026-12-24T11:00:00.999999+01:00")) == "2026-12-24 10:00:00.999"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.012, "12 ms"), (9.9, "9,900 ms"), (10, "10.0 s"), (100, "1.7 minutes"), (6000, "1.7 hours"), (4e5, "4.6 days")],
+)
+def test_a_duration_is_readable(seconds, text):
+    """In the largest unit that leaves two digits of it."""
+    assert readable(timedelta(seconds=seconds)) == text

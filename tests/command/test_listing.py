@@ -1,0 +1,278 @@
+"""`list` and `count`: parked events, read no further than needed."""
+
+import json
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.client import BaseClient
+
+from punctual.listing import MAX_BARS, _bar_chart
+from tests.command.conftest import NOW, TARGET
+
+HOUR = timedelta(hours=1)
+
+
+def listed(punctual, *options: str) -> list[str]:
+    result = punctual("--json", "list", *options)
+    assert result.code == 0, result.error
+    return [event["event"]["payload"] for event in json.loads(result.output)]
+
+
+def park(tables, number: int, step: timedelta = HOUR) -> None:
+    for n in range(number):
+        tables.park(NOW + HOUR + n * step, number=n)
+
+
+def test_events_are_listed_over_all_lanes_in_the_order_of_their_due_times(punctual, tables):
+    """60 events, parked in another order, in whatever lanes; 50 of them unless more are asked for."""
+    for number in sorted(range(60), key=lambda n: n * 37 % 60):
+        tables.park(NOW + HOUR + number * HOUR, number=number)
+    assert listed(punctual, "--limit", "100") == [f"order-{number}" for number in range(60)]
+    assert listed(punctual) == [f"order-{number}" for number in range(50)]
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_list_that_stops_at_its_limit_says_so(punctual, tables, form):
+    """On stderr, as JSON, too; a list that is complete does not."""
+    park(tables, 3)
+    note = "The first 2. There are more: see --limit and --after.\n"
+    assert punctual("list", "--limit", "2", *form).error == note
+    assert punctual("list", "--limit", "3", *form).error == ""
+
+
+def test_a_limit_reads_one_page_of_each_lane(punctual, tables, calls):
+    """Whatever is parked: one event more than is listed, from each of 16 lanes; consistently cheap."""
+    park(tables, 30)
+    calls.clear()
+    punctual("list", "--limit", "20", "--after", "2026-12-24T10:00Z", "--before", "2026-12-24T11:00+01:00")
+    queries = [parameters for operation, parameters in calls if operation == "Query"]
+    assert {query["ExpressionAttributeValues"][":lane"]["S"] for query in queries} == {
+        f"lane-{n:02}" for n in range(16)
+    }
+    assert len(queries) == 16 and {query["Limit"] for query in queries} == {21}
+
+
+def test_after_includes_and_before_excludes_its_time(punctual, tables):
+    """ISO 8601, UTC unless it has an offset; of a list and of a count."""
+    park(tables, 5)
+    between = ["--after", "2026-12-24T11:00Z", "--before", "2026-12-24T14:00+01:00"]
+    for options, numbers in (
+        (["--after", "2026-12-24T11:00"], [1, 2, 3, 4]),
+        (["--before", "2026-12-24T11:00"], [0]),
+        (between, [1, 2]),
+    ):
+        assert listed(punctual, *options) == [f"order-{number}" for number in numbers]
+        assert json.loads(punctual("--json", "count", *options).output)["total"] == len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("options", "payloads"),
+    [
+        (["--user", "größer"], ["mine"]),
+        (["--target", "other"], ["other"]),
+        (["--target", f"{TARGET}-2"], ["fifo"]),
+        (["--id-prefix", "order-1"], ["other", "fifo"]),
+        (["--id-prefix", "order-1", "--target", "other"], ["other"]),
+        (["--user", "x"], []),
+    ],
+)
+def test_events_are_filtered_by_target_user_and_id(punctual, tables, options, payloads):
+    """Exactly: a payload or an attribute that says the same does not count."""
+    tables.park(NOW + 1 * HOUR, number=1, id="order-7", user="größer", payload="mine")
+    tables.park(NOW + 2 * HOUR, number=2, id="order-10", target=f"{TARGET[:-6]}other", payload="other")
+    tables.park(NOW + 3 * HOUR, number=3, id="order-1", target=f"{TARGET}-2", payload="fifo")
+    tables.park(NOW + 4 * HOUR, number=4, attributes={"user": "x"}, payload=f'{{"user":"x","TopicArn":"{TARGET}-2"}}')
+    assert listed(punctual, *options) == payloads
+    assert json.loads(punctual("--json", "count", *options).output)["total"] == len(payloads)
+
+
+def test_canceled_and_replaced_events_are_marked_and_not_counted(punctual, tables):
+    """An unnamed one stays in its lane until it is due, but it will not be delivered."""
+    park(tables, 2)
+    canceled, replaced = (tables.park(NOW + 9 * HOUR, number=number) for number in (7, 8))
+    tables.cancel(canceled)
+    tables.park(NOW + 10 * HOUR, id=replaced, number=20)
+    states = [event["state"] for event in json.loads(punctual("--json", "list").output)]
+    assert states == ["parked", "parked", "canceled", "replaced", "parked"]
+    assert [line.split()[-1] for line in punctual("list").output.splitlines()[1:]] == states
+    counted = json.loads(punctual("--json", "count").output)
+    assert (counted["total"], counted["left_out"]) == (3, {"canceled": 1, "replaced": 1})
+    assert sum(counted["counts"].values()) == 3
+    assert punctual("count").output.splitlines()[-2:] == [
+        "3 events are parked.",
+        "Not counted, because they will not be delivered: 1 canceled, 1 replaced.",
+    ]
+
+
+def test_more_than_a_hundred_ids_are_asked_of_the_register(punctual, tables):
+    """BatchGetItem takes a hundred keys, each once."""
+    park(tables, 130, timedelta(seconds=1))
+    assert len(listed(punctual, "--limit", "200")) == 130
+    assert json.loads(punctual("--json", "count").output)["total"] == 130
+
+
+def test_what_the_register_leaves_unanswered_is_asked_again(punctual, tables, monkeypatch):
+    """A throttled table answers a part of the keys."""
+    ids = [tables.park(NOW + HOUR * (number + 1), number=number) for number in range(3)]
+    tables.cancel(ids[0])
+    tables.cancel(ids[2], number=98)
+    call = BaseClient._make_api_call
+
+    def one_at_a_time(client, operation, parameters):
+        if operation != "BatchGetItem":
+            return call(client, operation, parameters)
+        [(table, request)] = parameters["RequestItems"].items()
+        first, *rest = request["Keys"]
+        answer = call(client, operation, {"RequestItems": {table: {"Keys": [first]}}})
+        return answer | ({"UnprocessedKeys": {table: {"Keys": rest}}} if rest else {})
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
+    states = [event["state"] for event in json.loads(punctual("--json", "list").output)]
+    assert states == ["canceled", "parked", "canceled"]
+
+
+def test_leases_and_the_record_of_the_latest_sweep_are_not_listed(punctual, tables):
+    """They are in partitions of their own."""
+    for lane in ("lease-of-lane-00", "clock"):
+        item = {"lane": {"S": lane}, "sort_key": {"S": "latest"}, "execution": {"S": "x"}}
+        tables.dynamodb.put_item(TableName="Parked", Item=item)
+    assert listed(punctual) == []
+    assert punctual("list").output == "No events are parked.\n"
+
+
+def test_a_parked_event_as_json(punctual, tables):
+    """The message as it was published, and where it is."""
+    tables.park(NOW + HOUR, id="order-4711", payload="größer")
+    output = punctual("--json", "list").output
+    [event] = json.loads(output)
+    assert "größer" in output and output == json.dumps([event], indent=2, ensure_ascii=False) + "\n"
+    assert event == {
+        "id": "order-4711",
+        "due": "2026-12-24T10:00:00+00:00",
+        "state": "parked",
+        "retry": 0,
+        "lane": event["lane"],
+        "execution": "order-4711-00000000",
+        "event": {
+            "date": "2026-12-24T10:00:00+00:00",
+            "target": TARGET,
+            "user": "team",
+            "payload": "größer",
+            "id": "order-4711",
+        },
+    }
+
+
+def test_a_row_is_one_line_where_the_output_is_no_terminal(punctual, tables, monkeypatch):
+    """Whatever the width of the terminal, so that grep finds rows. Nothing in a payload is a style or an emoji."""
+    monkeypatch.setenv("COLUMNS", "40")
+    tables.park(NOW + HOUR, id="i" * 64, payload="[/x] [red]:smile: two\nlines", target=f"{TARGET}{'t' * 200}")
+    [heading, line] = punctual("list").output.splitlines()
+    assert heading.split() == ["due", "(UTC)", "id", "target", "payload", "state"]
+    row = f"2026-12-24 10:00:00.000  {'i' * 64}  orders{'t' * 200}  [/x] [red]:smile: two\\nlines  parked"
+    assert line == row
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 140])
+def test_on_a_terminal_nothing_is_cut(punctual, tables, monkeypatch, columns):
+    """A table is folded; where it does not fit, there are lines. An id has to be whole to be copied."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")  # without escape sequences
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    id = tables.park(NOW + HOUR, target=f"{TARGET}-{'x' * 50}", payload="z" * 41)
+    output = punctual("list").output
+    assert id in output and "2026-12-24 10:00:00.000" in output and "parked" in output
+    assert (output.count("x"), output.count("z")) == (50, 40)
+
+
+def test_an_event_whose_delivery_is_retried_says_which_retry_comes(punctual, tables):
+    """Deliver has parked it again. The table and `--json` say the same."""
+    id = tables.park(NOW + HOUR)
+    tables.retry(id, NOW + 2 * HOUR, 2)
+    assert punctual("list").output.splitlines()[-1].endswith("  retry 2")
+    assert [event["retry"] for event in json.loads(punctual("--json", "list").output)] == [2]
+
+
+def test_a_long_list_is_printed_in_pieces(punctual, tables, monkeypatch):
+    """As one table, or as one JSON array: with one heading, and the same columns all the way."""
+    monkeypatch.setattr("punctual.listing.TABLE_ROWS", 4)
+    park(tables, 10)
+    heading, *lines = punctual("list").output.splitlines()
+    assert [line.split()[-2] for line in lines] == [f"order-{number}" for number in range(10)]
+    assert {line.index("orders") for line in lines} == {heading.index("target")}
+    assert listed(punctual) == [f"order-{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("by", "counts", "label"),
+    [
+        ("minute", {"2026-12-24T10:00:00+00:00": 2, "2026-12-24T10:30:00+00:00": 1}, "2026-12-24 10:00"),
+        ("hour", {"2026-12-24T10:00:00+00:00": 3}, "2026-12-24 10:00"),
+        ("day", {"2026-12-24T00:00:00+00:00": 3}, "2026-12-24"),
+    ],
+)
+def test_events_are_counted_by_minute_hour_or_day(punctual, tables, by, counts, label):
+    """By the time at which they are due; a bar is labeled by its width, in UTC."""
+    for number, minutes in enumerate((0, 0, 30)):
+        tables.park(NOW + HOUR + timedelta(minutes=minutes, seconds=number), number=number)
+    result = punctual("--json", "count", "--by", by)
+    assert json.loads(result.output) == {"by": by, "total": 3, "counts": counts, "left_out": {}}
+    heading, bar, *_ = punctual("count", "--by", by).output.splitlines()
+    assert heading.split() == [by, "(UTC)", "events"]
+    assert bar.rsplit(maxsplit=2) == [label, str(max(counts.values())), "█" * 40]
+
+
+def test_the_bar_chart_is_in_proportion_and_ends():
+    """The longest bar has 40 characters, a short one is seen, and of 1,002 bars two are left out."""
+    starts = [NOW + HOUR * number for number in range(MAX_BARS + 2)]
+    table = _bar_chart(
+        "hour", {start: 1 if number > 1 else 1000 // (number + 1) for number, start in enumerate(starts)}
+    )
+    times, numbers, bars = (list(column.cells) for column in table.columns)
+    assert (len(times), numbers[:3], bars[:3]) == (1001, ["1,000", "500", "1"], ["█" * 40, "█" * 20, "█"])
+    assert (times[-1], bars[-1]) == ("...", "2 more bars: choose a wider one with --by")
+
+
+@pytest.mark.parametrize(("number", "sentence"), [(0, "0 events are parked."), (1, "1 event is parked.")])
+def test_the_count_is_a_sentence(punctual, tables, number, sentence):
+    """The last line."""
+    park(tables, number)
+    assert punctual("count").output.splitlines()[-1] == sentence
+
+
+def test_the_first_and_the_last_year_are_counted(punctual, tables):
+    """No date breaks a command."""
+    tables.park(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    assert "9999-12-31" in punctual("count", "--by", "day", "--after", "0001-01-01").output
+    assert "9999-12-31 23:59:59.000" in punctual("list").output
+
+
+def test_counting_keeps_a_page_of_each_lane_in_memory_not_the_table(punctual, tables):
+    """3,000 events of 4 KB are 12 MB: pages of 1 MB, as Python objects, are what is kept."""
+    tables.park(NOW + HOUR, payload="x" * 4000)
+    [template] = tables.parked()
+    for number in range(3000):
+        key = {"lane": {"S": f"lane-{number % 16:02}"}, "sort_key": {"S": f"2027-01-01T00:00:00.{number:06}#r"}}
+        tables.dynamodb.put_item(TableName="Parked", Item=template | key | {"execution": {"S": f"id-{number}-r"}})
+    tracemalloc.start()
+    assert json.loads(punctual("--json", "count", "--after", "2027-01-01").output)["total"] == 3000
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["list", "--limit", "0"], "0 is not in the range"),
+        (["list", "--after", "soon"], "must be an ISO 8601 date and time"),
+        (["count", "--by", "week"], "'week' is not one of"),
+        (["count", "--before", "2026-13-01"], "is not a date that exists"),
+        (["list", "--after", "2027-01-01", "--before", "2026-01-01"], "--after 2027-01-01 00:00:00.000 is later than"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_sentence(punctual, tables, arguments, sentence):
+    """With exit code 2."""
+    result = punctual(*arguments)
+    assert result.code == 2 and sentence in result.error and len(result.error.splitlines()) == 1

@@ -1,0 +1,307 @@
+"""`resend` and `redrive`: a message leaves its queue only when another has it, and what a run leaves is visible."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from tests.command.conftest import ago
+
+EVENT = {"date": "2026-12-24T18:00:00Z", "payload": "ä"}
+
+
+@pytest.fixture
+def stack(stack, tables):
+    """The stack called `punctual`, with its register."""
+    return stack
+
+
+def visible(sqs: Any, url: str) -> int:
+    """How many messages can be received now."""
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+    return int(attributes["ApproximateNumberOfMessages"])
+
+
+# --- resend -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_published_again_under_its_id_and_then_deleted(stack, punctual, calls):
+    """Otherwise nobody could cancel it, or recognize its repeat."""
+    stack.add_undelivered(EVENT)
+    result = punctual("resend")
+    assert (result.code, result.error) == (0, "")
+    assert result.output == "published again: order-4711 (not delivered: ...)\n1 message published again.\n"
+    [sent] = stack.received()
+    assert json.loads(sent) == EVENT | {"id": "order-4711"}
+    assert stack.left() == 0
+    order = [operation for operation, _ in calls if operation in ("Publish", "DeleteMessage")]
+    assert order == ["Publish", "DeleteMessage"]
+
+
+@pytest.mark.parametrize(
+    ("event", "published"),
+    [
+        ({"id": "own", "payload": "ä"}, '{"id":"own","payload":"ä"}'),
+        ({"payload": "x", "delay": 60}, '{"payload":"x","delay":0,"id":"order-4711"}'),
+        ({"cancel": "a"}, '{"cancel":"a"}'),
+        (["x"], '["x"]'),
+        ("not JSON", "not JSON"),
+    ],
+    ids=["named", "delay", "cancel", "array", "text"],
+)
+def test_an_event_is_published_as_it_was_but_at_once(stack, punctual, event, published):
+    """A delay is over: counted anew, it would delay the event again."""
+    stack.add_undelivered(event)
+    assert punctual("resend").code == 0
+    assert stack.received() == [published]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "hello",
+        "[]",
+        "{}",
+        '{"id": null, "error": null, "event": null}',
+        '{"id": "x", "event": {}}',
+        '{"id": "x", "error": "e"}',
+    ],
+)
+def test_a_message_that_is_not_a_failure_report_stays(stack, punctual, body):
+    """It is not ours. The others are published."""
+    stack.send_to_undelivered(body)
+    stack.add_undelivered(EVENT)
+    result = punctual("resend")
+    assert result.code == 1 and "kept, because it is not a failure report: " in result.output
+    assert (len(stack.received()), stack.left(), visible(stack.sqs, stack.undelivered)) == (1, 1, 1)
+
+
+def test_a_truncated_event_stays(stack, punctual):
+    """Its beginning cannot be published; somebody has to look at it."""
+    stack.add_undelivered('{"payload": "xxx', truncated=True)
+    result = punctual("resend")
+    assert (result.code, stack.received(), stack.left()) == (1, [], 1)
+    assert result.output.startswith("kept, because only the beginning of the event is here: order-4711")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ClientError({"Error": {"Code": "Throttled", "Message": "slow"}}, "Publish"),
+        EndpointConnectionError(endpoint_url="https://sns"),
+        ReadTimeoutError(endpoint_url="https://sns"),
+    ],
+    ids=["refused", "no connection", "no answer"],
+)
+def test_what_cannot_be_published_stays_and_is_visible_at_once(stack, punctual, fault):
+    """Whatever the reason is: it is said for each event, and the next run finds all of them."""
+    stack.add_undelivered(EVENT)
+    stack.add_undelivered(EVENT)
+    stack.errors["Publish"] = fault
+    result = punctual("resend")
+    assert (result.code, result.error) == (1, "punctual: 2 kept in the queue\n")
+    assert result.output.count("kept, because it could not be published (") == 2
+    assert visible(stack.sqs, stack.undelivered) == 2
+
+
+def test_what_was_canceled_is_not_reinstated(stack, punctual, tables):
+    """Nor what was replaced since the report; what was published before it is the event itself."""
+    tables.cancel("canceled", at=ago(60))
+    far = datetime.now(UTC) + timedelta(days=1)
+    tables.park(far, id="replaced", at=datetime.now(UTC) + timedelta(seconds=60))
+    tables.park(far, id="failed", at=ago(60))
+    for id in ("canceled", "replaced", "failed"):
+        stack.add_undelivered(EVENT, id=id)
+    lines = sorted(punctual("resend").output.splitlines())
+    assert (
+        lines[1].startswith("kept, because it was canceled by a message published at ") and ": canceled (" in lines[1]
+    )
+    assert lines[2].startswith("kept, because it was canceled or replaced by a message") and ": replaced (" in lines[2]
+    assert [json.loads(message)["id"] for message in stack.received()] == ["failed"]
+
+
+def test_an_event_that_comes_back_is_published_once_in_a_run(stack, punctual, monkeypatch):
+    """Otherwise a run would not end. No clock decides."""
+    call = BaseClient._make_api_call
+
+    def report_again(client, operation, parameters):
+        answer = call(client, operation, parameters)
+        if operation == "Publish":
+            stack.add_undelivered(EVENT)
+        return answer
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", report_again)
+    stack.add_undelivered(EVENT)
+    result = punctual("resend")
+    assert result.code == 1 and "was published in this run: perhaps it came back" in result.output
+    assert len(stack.received()) == 1
+
+
+def test_one_event_is_published_and_the_others_are_visible(stack, punctual):
+    """As told by --id."""
+    for id in ("a", "b", "c"):
+        stack.add_undelivered(EVENT, id=id)
+    result = punctual("resend", "--id", "b")
+    assert result.code == 0 and result.output.splitlines()[-1] == "1 message published again."
+    assert [json.loads(message)["id"] for message in stack.received()] == ["b"]
+    assert visible(stack.sqs, stack.undelivered) == 2
+
+
+def test_what_somebody_else_has_received_is_counted(stack, punctual):
+    """A run that was killed hides messages: "no message" would be wrong."""
+    stack.add_undelivered(EVENT)
+    stack.sqs.receive_message(QueueUrl=stack.undelivered, VisibilityTimeout=900)
+    result = punctual("resend")
+    assert (result.code, result.output) == (1, "0 messages published again.\n")
+    assert result.error.startswith("punctual: 1 of the queue in flight: somebody else has received them")
+
+
+def test_an_empty_queue_is_a_success(stack, punctual):
+    """Nothing to do; with --json an empty list."""
+    result = punctual("resend")
+    assert (result.code, result.output, result.error) == (0, "0 messages published again.\n", "")
+    assert punctual("--json", "resend").output == "[]\n"
+
+
+def test_json_says_of_each_event_whether_it_was_kept(stack, punctual):
+    """And an error is JSON, too."""
+    stack.add_undelivered(EVENT)
+    stack.send_to_undelivered("hello")
+    result = punctual("--json", "resend")
+    published, kept = sorted(json.loads(result.output), key=lambda attempt: attempt["id"] != "order-4711")
+    assert published == {"id": "order-4711", "error": "not delivered: ...", "kept_because": None}
+    assert (kept["error"], kept["kept_because"]) == (None, "it is not a failure report")
+    assert (result.code, json.loads(result.error)) == (1, {"error": "1 kept in the queue"})
+
+
+# --- redrive ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Queues:
+    """The dead-letter queue and the input queue."""
+
+    sqs: Any
+    dead: str
+    input: str
+    topic: str
+
+    def fill(self, *ids: str, topic: str | None = None) -> list[str]:
+        """Put messages into the dead-letter queue as SNS does. Returns their bodies."""
+        bodies = [
+            json.dumps(
+                {
+                    "Type": "Notification",
+                    "MessageId": id,
+                    "TopicArn": topic or self.topic,
+                    "Message": f'{{"id": "e-{id}"}}',
+                }
+            )
+            for id in ids
+        ]
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.dead, MessageBody=body)
+        return bodies
+
+    def moved(self) -> list[str]:
+        """The bodies of the messages that the input queue has got since the last call."""
+        messages = self.sqs.receive_message(QueueUrl=self.input, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.input, ReceiptHandle=message["ReceiptHandle"])
+        return sorted(message["Body"] for message in messages)
+
+    def left(self) -> int:
+        """How many messages of the dead-letter queue can be received now."""
+        return visible(self.sqs, self.dead)
+
+
+@pytest.fixture
+def two_queues(stack) -> Queues:
+    """The queues of the stack called `punctual`."""
+    dead, input = (stack.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("dead", "input"))
+    stack.outputs["InputDeadLettersUrl"], stack.physical_ids["InputQueue"] = dead, input
+    return Queues(stack.sqs, dead, input, stack.input_topic)
+
+
+def test_messages_are_moved_unchanged(punctual, two_queues):
+    """With the envelope in which Ingest finds their MessageId and the time at which they were published."""
+    bodies = two_queues.fill("a", "b")
+    two_queues.sqs.send_message(QueueUrl=two_queues.dead, MessageBody="written to the queue")
+    result = punctual("redrive")
+    assert result.code == 0 and result.output.splitlines()[-1] == "3 messages moved."
+    assert (two_queues.moved(), two_queues.left()) == (sorted([*bodies, "written to the queue"]), 0)
+
+
+def test_more_than_one_batch_is_moved(punctual, two_queues):
+    """SQS hands out ten at a time."""
+    two_queues.fill(*(str(number) for number in range(25)))
+    assert len(json.loads(punctual("--json", "redrive").output)) == 25
+    assert two_queues.left() == 0
+
+
+def test_a_notification_of_another_topic_stays(punctual, two_queues):
+    """It is not ours."""
+    two_queues.fill("a", topic="arn:aws:sns:eu-central-1:123456789012:other")
+    result = punctual("redrive")
+    assert result.code == 1 and result.output.startswith("kept, because it is a notification of arn:aws:sns")
+    assert (two_queues.moved(), two_queues.left()) == ([], 1)
+
+
+@pytest.mark.parametrize("id", ["b", "e-b"])
+def test_one_message_is_moved_by_its_own_id_or_the_events(punctual, two_queues, id):
+    """As told by --id."""
+    bodies = two_queues.fill("a", "b")
+    assert punctual("redrive", "--id", id).output == "moved: e-b\n1 message moved.\n"
+    assert (two_queues.moved(), two_queues.left()) == (bodies[1:], 1)
+
+
+@pytest.mark.parametrize("command", ["resend", "redrive"])
+def test_a_dry_run_changes_nothing(stack, punctual, two_queues, command):
+    """It says what would be done."""
+    stack.add_undelivered(EVENT)
+    two_queues.fill("a")
+    assert " would be " in punctual(command, "--dry-run").output
+    assert (stack.received(), two_queues.moved()) == ([], [])
+    assert (two_queues.left(), visible(stack.sqs, stack.undelivered)) == (1, 1)
+
+
+def test_a_message_that_the_input_queue_refuses_stays(punctual, two_queues, stack):
+    """It is deleted only when the input queue has it, and visible for the next run."""
+    two_queues.fill("a")
+    stack.refuse("SendMessage", "AccessDenied", "not yours")
+    result = punctual("redrive")
+    assert (result.code, result.error) == (1, "punctual: permission denied: not yours\n")
+    assert (two_queues.moved(), two_queues.left()) == ([], 1)
+
+
+STOPS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, BrokenPipeError: 1}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_an_interrupted_run_gives_back_what_it_has_not_dealt_with(punctual, two_queues, monkeypatch, stop):
+    """By Ctrl-C, a signal, or `head` between send and delete: the next run, at once, moves the message again, with the
+    MessageId by which Ingest recognizes it."""
+    bodies = two_queues.fill("a", "b", "c")
+    with monkeypatch.context() as patch:
+        call = BaseClient._make_api_call
+
+        def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
+            if operation == "DeleteMessage" and parameters["QueueUrl"] == two_queues.dead:
+                if stop is BrokenPipeError:
+                    raise BrokenPipeError
+                os.kill(os.getpid(), stop)
+            return call(client, operation, parameters)
+
+        patch.setattr("punctual.cli.give_up_stdout", lambda: None)
+        patch.setattr(BaseClient, "_make_api_call", answer)
+        assert punctual("redrive").code == STOPS[stop]
+    [sent] = two_queues.moved()
+    assert sent in bodies and two_queues.left() == 3
+    assert punctual("redrive").code == 0
+    assert (two_queues.moved(), two_queues.left()) == (bodies, 0)

@@ -1,0 +1,354 @@
+"""`show`: one sentence for whatever became of an event, from the tables and the logs."""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.client import BaseClient
+from punctual_core.lanes import lane_of
+
+from punctual import show
+from tests.command.conftest import NOW, ago, ended, started
+
+HOUR = timedelta(hours=1)
+REVISION = str(uuid.UUID(int=0))
+
+
+def told(punctual, *arguments: str, code: int = 0) -> dict:
+    result = punctual("--json", "show", *arguments)
+    assert result.code == code, result
+    return json.loads(result.output)
+
+
+def delivered(name: str, id: str, log, revision: str = REVISION, seconds: float = 1) -> None:
+    entries = started(id, seconds + 5, revision=revision), ended({"message_id": "m-1", "late_ms": 12}, seconds)
+    log.write(name, *entries)
+
+
+# --- The verdicts -----------------------------------------------------------------------------------------------------
+
+
+def test_a_parked_event_says_until_when(punctual, tables, log):
+    """In a sentence, and as JSON with what the register and the table have."""
+    tables.park(NOW + HOUR, id="order-4711")
+    assert "order-4711: parked until shortly before it is due at 2026-12-24 10:00:00.000 UTC." in (
+        punctual("show", "order-4711").output
+    )
+    shown = told(punctual, "order-4711")
+    assert (shown["verdict"], shown["missing"], shown["executions"]) == ("parked", [], [])
+    assert shown["registered"] == {
+        "revision": REVISION,
+        "claimed_by": "event",
+        "published_at": "2026-12-24T09:00:00+00:00",
+        "expires_at": shown["registered"]["expires_at"],
+    }
+    assert [event["due"] for event in shown["parked"]] == ["2026-12-24T10:00:00+00:00"]
+
+
+def test_an_unnamed_parked_event_is_found_in_its_lane(punctual, tables, log):
+    """It is not registered, so its lane is read."""
+    ids = [tables.park(NOW + number * HOUR + HOUR, number=number) for number in range(20)]
+    shown = told(punctual, ids[7])
+    assert (shown["registered"], shown["verdict"]) == (None, "parked")
+    assert [event["event"]["payload"] for event in shown["parked"]] == ["order-7"]
+
+
+def test_a_named_event_is_read_by_its_key_and_consistently(punctual, tables, log, calls):
+    """What was published a second ago is there, and no lane has to be read."""
+    tables.park(NOW + HOUR, id="order-4711")
+    calls.clear()
+    told(punctual, "order-4711")
+    assert "Query" not in [operation for operation, _ in calls]
+    assert [parameters["ConsistentRead"] for operation, parameters in calls if operation == "GetItem"] == [True, True]
+
+
+def test_an_event_that_is_retried_says_when_next_and_why(punctual, tables, log):
+    """It is parked again; the problem is in the output of the execution that failed."""
+    tables.park(NOW + HOUR, id="order-4711")
+    tables.retry("order-4711", NOW + 2 * HOUR, 2)
+    problem = {"retry_at": "2026-12-24T11:00:00Z", "retry": 2, "problem": "not delivered: Throttled"}
+    log.write("order-4711-00000000", started("order-4711", 60, revision=REVISION), ended(problem, 50))
+    shown = told(punctual, "order-4711")
+    assert shown["verdict"] == "retried"
+    assert shown["sentence"] == (
+        "not delivered yet (not delivered: Throttled): retry 2 is due at 2026-12-24 11:00:00.000 UTC"
+    )
+
+
+def test_a_waiting_event_says_when_it_is_due(punctual, tables, log):
+    """Its execution has started and not ended."""
+    due_ms = int(NOW.timestamp() * 1000)
+    log.write(REVISION, started(REVISION, 3, revision=REVISION, due_ms=due_ms))
+    shown = told(punctual, REVISION)
+    assert shown["verdict"] == "waiting" and "2026-12-24 09:00:00.000 UTC" in shown["sentence"]
+
+
+def test_a_delivered_event_is_shown_with_the_time_of_each_state_and_its_lateness(punctual, tables, log):
+    """From the log, whose entries may come in any order."""
+    at = ago(1)
+    log.write(
+        REVISION,
+        (at, "ExecutionSucceeded", {"output": '{"message_id": "m-1", "late_ms": 12}'}),
+        (ago(2), "TaskStateEntered", {"name": "Publish"}),
+        (ago(5), "WaitStateEntered", {"name": "WaitUntilCutoff"}),
+        started(REVISION, 6),
+    )
+    shown = told(punctual, REVISION)
+    assert shown["verdict"] == "delivered"
+    [execution] = shown["executions"]
+    assert (execution["status"], execution["message_id"], execution["late_ms"]) == ("SUCCEEDED", "m-1", 12)
+    assert [state["name"] for state in execution["states"]] == ["WaitUntilCutoff", "Publish"]
+    heading, *rows, sentence = punctual("show", REVISION).output.splitlines()
+    assert heading.split() == ["time", "(UTC)", REVISION]
+    assert [row[23:].strip() for row in rows[:3]] == [f"execution {REVISION} started", "WaitUntilCutoff", "Publish"]
+    assert sentence.endswith(f":{at:%S.%f}"[:-3] + " UTC, 12 ms after its date, as message m-1.")
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "told"), [(1234, "1,234 ms"), (75_000, "75.0 s"), (218_001_224_763, "2,523.2 days"), (-3, "3 ms")]
+)
+def test_a_lateness_is_readable(punctual, tables, log, late_ms, told):
+    """A past date is delivered at once: years after it."""
+    log.write(REVISION, started(REVISION, 6), ended({"message_id": "m", "late_ms": late_ms}, 1))
+    assert f", {told} after its date" in punctual("show", REVISION).output
+
+
+def test_a_canceled_event_says_by_which_message(punctual, tables, log):
+    """Named, it is gone from its lane; unnamed, it stays until it is due, and is not delivered."""
+    tables.park(NOW + HOUR, id="order-4711")
+    unnamed = tables.park(NOW + HOUR, number=1)
+    for id in ("order-4711", unnamed):
+        cancel = tables.cancel(id)
+        shown = told(punctual, id)
+        assert shown["verdict"] == "canceled"
+        assert shown["sentence"] == f"canceled by the message {cancel}, published at 2026-12-24 09:00:00.000 UTC"
+    assert [event["state"] for event in shown["parked"]] == ["canceled"]
+
+
+def test_a_cancel_that_came_too_late_or_after_the_delivery_says_so(punctual, tables, log):
+    """The register has the cancel, the log the delivery."""
+    tables.cancel("early", at=ago(60))
+    tables.cancel("late", at=ago(1))
+    for id in ("early", "late"):
+        delivered(f"{id}-00000000", id, log, seconds=10)
+    early, late = told(punctual, "early"), told(punctual, "late")
+    assert early["verdict"] == "delivered" and "came too late" in early["sentence"]
+    assert late["verdict"] == "canceled" and "had been delivered" in late["sentence"]
+
+
+def test_a_replacement_that_left_no_trace_of_its_own_says_which_message_replaced(punctual, tables, log):
+    """An execution of the first event found itself superseded; the second is in no table and in no log."""
+    later = tables.publish(
+        {"date": "2026-12-24T09:00:01Z", "target": "arn:aws:sns:eu-central-1:123456789012:orders"}
+        | {"user": "t", "payload": "x", "id": "order-4711"},
+        number=5,
+    )
+    log.write("order-4711-00000000", started("order-4711", 6, revision=REVISION), ended({"superseded": True}, 1))
+    shown = told(punctual, "order-4711")
+    assert shown["verdict"] == "replaced" and later in shown["sentence"]
+
+
+def test_of_two_events_with_one_id_the_valid_one_counts(punctual, tables, log):
+    """The first was delivered; the second, which has another date, is parked."""
+    tables.park(NOW + HOUR, id="order-4711", number=5)
+    delivered("order-4711-00000000", "order-4711", log)
+    assert told(punctual, "order-4711")["verdict"] == "parked"
+
+
+@pytest.mark.parametrize(
+    ("type", "details", "verdict", "sentence"),
+    [
+        (
+            "ExecutionSucceeded",
+            {"output": '{"superseded": true}'},
+            "canceled",
+            "canceled or replaced before it was due",
+        ),
+        (
+            "ExecutionFailed",
+            {"error": "NotDelivered", "cause": "not delivered: gone"},
+            "not delivered",
+            "not delivered: gone; reported to its failure topic",
+        ),
+        (
+            "ExecutionFailed",
+            {"error": "NotReported", "cause": "parked again"},
+            "retried",
+            "failed with NotReported: parked again",
+        ),
+        (
+            "ExecutionTimedOut",
+            {"error": "States.Timeout"},
+            "not delivered",
+            "not delivered, as far as is known: its execution timed out with States.Timeout",
+        ),
+    ],
+)
+def test_how_an_execution_ended_is_a_sentence(punctual, tables, log, type, details, verdict, sentence):
+    """What became of the event in its last execution."""
+    log.write(REVISION, started(REVISION, 6), (ago(1), type, details))
+    shown = told(punctual, REVISION)
+    assert (shown["verdict"], shown["sentence"]) == (verdict, sentence)
+
+
+def test_a_refused_event_says_why(punctual, tables, log):
+    """Ingest's log has a line for each; others' are not shown."""
+    log.refuse("order-4711", "payload is required")
+    log.refuse("order-4712", "user is required")
+    shown = told(punctual, "order-4711")
+    assert (shown["verdict"], shown["sentence"]) == ("refused", "refused: payload is required")
+    assert [refusal["reason"] for refusal in shown["refusals"]] == ["payload is required"]
+
+
+def test_an_event_that_was_never_seen_is_said_to_be(punctual, tables, log):
+    """With exit code 1, and since when it was looked for."""
+    result = punctual("show", "nothing", "--since", "2h")
+    assert result.code == 1
+    since = datetime.now(UTC) - 2 * HOUR
+    assert f"punctual: nothing: never seen here, or longer ago than {since:%F %H:}" in result.error
+    assert told(punctual, "nothing", code=1)["verdict"] == "unknown"
+
+
+# --- What is missing --------------------------------------------------------------------------------------------------
+
+
+def test_what_may_not_be_read_is_said_and_the_rest_is_shown(punctual, tables, log, stack):
+    """A parked event is known without the logs."""
+    tables.park(NOW + HOUR, id="order-4711")
+    stack.refuse("FilterLogEvents", "AccessDeniedException", "no")
+    result = punctual("show", "order-4711")
+    assert result.code == 0 and "parked until" in result.output
+    assert result.error == "Not known: the log of its executions could not be read: permission denied: no.\n"
+    assert told(punctual, "order-4711")["missing"]
+
+
+@pytest.mark.parametrize(
+    ("level", "what"), [("ERROR", "only failures are in the log"), ("OFF", "no executions are in")]
+)
+def test_a_log_level_below_all_is_said(punctual, tables, log, stack, level, what):
+    """Then an execution that is not in the log may have been."""
+    stack.parameters["ExecutionLogLevel"] = level
+    tables.park(NOW + HOUR, id="order-4711")
+    assert what in punctual("show", "order-4711").error
+
+
+def test_an_event_that_left_its_lane_and_is_not_in_the_log_is_unclear(punctual, tables, log, stack):
+    """Its execution may have started a moment ago, or it is not logged."""
+    tables.park(NOW + HOUR, id="order-4711")
+    [item] = tables.parked()
+    tables.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+    assert told(punctual, "order-4711")["verdict"] == "unclear"
+
+
+@pytest.mark.parametrize("date", ["9999-12-31T23:59:59Z", "9999-12-24"])
+def test_an_event_at_the_end_of_the_calendar_is_shown(punctual, tables, log, date):
+    """Its item of the register expires in a year that Python does not have."""
+    tables.park(datetime.fromisoformat(date).replace(tzinfo=UTC), id="never")
+    assert "9999-12-" in punctual("show", "never").output
+    assert told(punctual, "never")["registered"]["expires_at"] == "after the year 9999"
+
+
+# --- Reading the log --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_is_neither_style_nor_folded(punctual, tables, log):
+    """A cause is SNS's own sentence, of any length and with any brackets, and its row is one line."""
+    cause = f"not delivered: [/x] [red] :smile: {'x' * 5000}"
+    log.write(REVISION, started(REVISION, 6), (ago(1), "ExecutionFailed", {"error": "E", "cause": cause}))
+    assert punctual("show", REVISION).output.splitlines()[-2].endswith(f"failed with E: {cause}")
+
+
+def test_an_execution_that_the_api_lists_has_its_error_and_cause(punctual, tables, log, monkeypatch, stack):
+    """As an emulator that lists Express executions answers, which has an output beside them."""
+    arn, at = "arn:execution", ago(1)
+    answers = {
+        "ListExecutions": {
+            "executions": [{"name": "order-4711-0", "executionArn": arn, "startDate": at, "status": "FAILED"}]
+        },
+        "DescribeExecution": {
+            "input": json.dumps({"id": "order-4711"}),
+            "output": json.dumps({"Error": "NotDelivered", "Cause": "gone"}),
+            "error": "NotDelivered",
+            "cause": "not delivered: gone",
+            "stopDate": at,
+        },
+        "GetExecutionHistory": {"events": []},
+    }
+    del stack.errors["ListExecutions"]
+    call = BaseClient._make_api_call
+    monkeypatch.setattr(
+        BaseClient,
+        "_make_api_call",
+        lambda client, operation, parameters: answers.get(operation) or call(client, operation, parameters),
+    )
+    shown = told(punctual, "order-4711")
+    assert shown["verdict"] == "not delivered"
+    assert shown["executions"][0]["cause"] == "not delivered: gone"
+
+
+@pytest.mark.parametrize(("since", "seconds"), [("2h", 7200), ("1d", 86400), ("365000d", None)])
+def test_the_log_is_read_as_far_back_as_it_is_told(punctual, tables, log, calls, since, seconds):
+    """A time before 1970 is none that CloudWatch Logs takes. The filter is on the id."""
+    punctual("show", "order-4711", "--since", since)
+    [executions, refusals] = [parameters for operation, parameters in calls if operation == "FilterLogEvents"]
+    begin = datetime.now(UTC).timestamp() - seconds if seconds else 0
+    assert executions["startTime"] / 1000 == pytest.approx(begin, abs=60)
+    assert executions["filterPattern"] == '{ $.execution_arn = "*:order-4711*" }'
+    assert refusals["filterPattern"] == '{ $.message = "refused" && $.id = "order-4711" }'
+
+
+def test_events_whose_ids_begin_alike_are_told_apart(punctual, tables, log):
+    """order-47 is not order-4711, nor order-47-b, nor one that is parked in the same lane."""
+    same_lane = next(id for number in range(999) if lane_of(id := f"order-47-{number}") == lane_of("order-47"))
+    for id in ("order-4711", "order-47-b", same_lane):
+        tables.park(NOW + HOUR, id=id)
+        delivered(f"{id}-00000000", id, log)
+    log.write("order-47-00000000", started("order-47", 6), ended({"message_id": "mine", "late_ms": 1}, 1))
+    shown = told(punctual, "order-47")
+    assert [execution["message_id"] for execution in shown["executions"]] == ["mine"]
+    assert shown["parked"] == []
+
+
+def test_an_input_that_the_log_cut_leaves_the_name(punctual, tables, log):
+    """248 KB of it are logged; the rest, and so the JSON, is missing."""
+    log.write(REVISION, (ago(6), "ExecutionStarted", {"input": '{"id": "o'}), ended({"superseded": True}, 1))
+    assert told(punctual, REVISION)["verdict"] == "canceled"
+
+
+def test_show_reads_only(punctual, tables, log, stack):
+    """Nothing is written, published, or deleted."""
+    tables.park(NOW + HOUR, id="order-4711")
+    before = [tables.dynamodb.scan(TableName=table)["Items"] for table in ("Parked", "Register")]
+    punctual("show", "order-4711")
+    assert before == [tables.dynamodb.scan(TableName=table)["Items"] for table in ("Parked", "Register")]
+    assert stack.received() == []
+
+
+# --- --wait -----------------------------------------------------------------------------------------------------------
+
+
+def test_wait_follows_an_event_until_it_is_decided(punctual, tables, log, monkeypatch):
+    """It is parked, then waiting, then delivered; each is told once on stderr."""
+    tables.park(ago(-5), id="order-4711", at=ago(60))
+    steps = [lambda: None, lambda: log.write("order-4711-00000000", started("order-4711", 9, revision=REVISION))]
+    steps += [lambda: delivered("order-4711-00000000-r1", "order-4711", log, seconds=0)]
+
+    def step(_: float) -> None:
+        if len(steps) == 2:
+            [item] = tables.parked()
+            tables.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+        steps.pop(0)()
+
+    monkeypatch.setattr(show.time, "sleep", step)
+    result = punctual("show", "order-4711", "--wait")
+    assert result.code == 0 and ": delivered at " in result.output.splitlines()[-1]
+    assert [line.split()[1] for line in result.error.splitlines()] == ["parked", "waiting"]
+
+
+def test_wait_ends_when_no_more_is_to_be_learned(punctual, tables, log, monkeypatch):
+    """An event of which there is no trace may be on its way, for a while."""
+    pauses = []
+    monkeypatch.setattr(show.time, "sleep", pauses.append)
+    monkeypatch.setattr(show, "PATIENCE", timedelta(seconds=3))
+    assert punctual("show", "order-4711", "--wait").code == 1 and set(pauses) == {show.WAIT_SECONDS}

@@ -1,0 +1,111 @@
+"""An upgrade and a rollback: another commit deployed, this one over it, and the other one again, while events flow."""
+
+import itertools
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+from tools.drills.scenes import Event, Scene
+from tools.local import ROOT, LocalStackError
+
+# The release before this one: a tag, or a commit that `make drill COMMIT=...` names. Without either, this commit.
+commit: str | None = None
+# What each version parks is due after both deployments, and what flows is due soon or parked for a moment.
+EVENTS, DUE_SECONDS = 60, 150
+FLOW_SECONDS, FLOW_DUE_SECONDS = 1, (3, 7, 12, 25)
+# This commit runs with another interval than the earlier one, so that a parameter changes, too.
+INTERVALS = {"earlier": "5", "this": "10"}
+
+
+def upgrade_and_back(scene: Scene) -> None:
+    """Each version cancels and replaces half of what the version before it has parked."""
+    scene.counts_starts = False  # A deployment takes the proxy away.
+    sources = {"earlier": _checked_out(scene.stack.folder / "earlier"), "this": ROOT}
+    for version, source in sources.items():
+        scene.stack.build(source, version)
+    _deploy(scene, "earlier")
+    parked = _park(scene, "first")
+    with _flowing(scene):
+        _deploy(scene, "this")
+        _withdraw(scene, parked)
+        parked = _park(scene, "second")
+        _deploy(scene, "earlier")
+        _withdraw(scene, parked)
+        _park(scene, "third")
+    scene.settle()
+
+
+def _checked_out(folder: Path) -> Path:
+    """The files of the earlier commit."""
+    git = ["git", "-C", str(ROOT)]
+    tag = subprocess.run([*git, "describe", "--tags", "--abbrev=0"], capture_output=True, text=True)
+    name = commit or tag.stdout.strip() or "HEAD"
+    archive = subprocess.run([*git, "archive", name], capture_output=True)
+    if archive.returncode:
+        raise LocalStackError(f"git has no commit {name}: {archive.stderr.decode().strip()}")
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def _deploy(scene: Scene, version: str) -> None:
+    """As docs/operating.md says: after a change of the interval, a Sweep is started."""
+    scene.stack.deploy({"SweepIntervalSeconds": INTERVALS[version]}, build=version)
+    scene.stack.start_sweep()
+    scene.notes.append(f"deployed the {version} version")
+
+
+def _park(scene: Scene, phase: str) -> list[Event]:
+    """Publish named events, and return those that the next version is to cancel or replace."""
+    due = datetime.now(UTC) + timedelta(seconds=DUE_SECONDS)
+    ids = [f"{scene.name}-{phase}-{number:03}" for number in range(EVENTS)]
+    events = [scene.event(id, due + timedelta(milliseconds=250 * number)) | {"id": id} for number, id in enumerate(ids)]
+    scene.publish(events)
+    scene.wait_for_ingest()
+    return events[::2]
+
+
+def _withdraw(scene: Scene, events: list[Event]) -> None:
+    """Cancel the first half, and replace the second: by an event of the same time, or by one that is due soon."""
+    middle = len(events) // 2
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    scene.cancel(event["id"] for event in events[:middle])
+    scene.publish(
+        [
+            event | {"payload": f"{event['id']}-replaced"} | ({"date": soon} if number % 2 else {})
+            for number, event in enumerate(events[middle:])
+        ]
+    )
+    for event in events:
+        scene.ledger.withdraw(event["payload"])
+
+
+@contextmanager
+def _flowing(scene: Scene) -> Iterator[None]:
+    """Within the block, publish some unnamed events each second: some are due soon, some are parked for a moment."""
+    is_over = threading.Event()
+
+    def flow() -> None:
+        for number in itertools.count():
+            if is_over.wait(FLOW_SECONDS):
+                return
+            now = datetime.now(UTC)
+            scene.publish(
+                [
+                    scene.event(f"{scene.name}-{number}-in-{seconds}", now + timedelta(seconds=seconds))
+                    for seconds in FLOW_DUE_SECONDS
+                ]
+            )
+
+    thread = threading.Thread(target=flow)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
