@@ -21,6 +21,7 @@ from tools.drills.faults import (
     hang,
     hang_publish,
     kill,
+    kill_later,
     leave_unprocessed,
     lose_answer,
     lose_invocation,
@@ -135,10 +136,13 @@ def delegated_lane_killed(scene: Scene) -> None:
 
 @drill(limit_seconds=10)
 def ingest_killed(scene: Scene) -> None:
-    """Ingest is killed in the middle of a batch, three times"""
-    with scene.broken(Fault(kill, {"StartExecution"}, scene.ingest, when=once_in(0, at_most=3, after=6))):
-        with scene.ingest_stopped():
-            scene.publish_all()
+    """Ingest is killed in the middle of a batch, four times"""
+    when = once_in(WAVE_SECONDS / 2, at_most=WAVES, after=3)
+    with scene.broken(Fault(kill_later, {"StartExecution"}, scene.ingest, when=when)):
+        for _ in range(WAVES):
+            with scene.ingest_stopped():
+                scene.publish_all(scene.events // WAVES)
+            time.sleep(WAVE_SECONDS)
         scene.settle()
 
 
