@@ -4,16 +4,19 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from punctual_core import lanes, sweeper
+from punctual_core import ingest, lanes, sweeper
 from punctual_core.clients import client
 from punctual_core.executions import Executions
 from punctual_core.parking import Parking
 
-from tests.conftest import Cloud, at, event, take
+from tests.conftest import Cloud, LambdaContext, at, event, record, take
+
+SOON, LATER = timedelta(seconds=5), timedelta(hours=1)
 
 
 class Unexpected(Exception):
@@ -56,6 +59,28 @@ def executions(before: Callable[[str], Any] = lambda name: None, after: Callable
 
 def parking(kind: type[Parking] = Parking) -> Parking:
     return kind(client("dynamodb", 50), os.environ["PARKED_TABLE"])
+
+
+# --- Batches of Ingest ---
+
+
+def handle(*records: dict) -> list[str]:
+    """The SQS message ids of the records that have to be retried."""
+    answer = ingest.handler({"Records": list(records)}, LambdaContext())
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+def batch(now: datetime, size: int = 10) -> list[dict]:
+    """Records of events order-0, order-1, ... that are due soon."""
+    return [record(event(now + SOON, id=f"order-{number}"), now) for number in range(size)]
+
+
+def named(name: str) -> Callable[[dict], bool]:
+    """Chooses the StartExecution calls for one event."""
+    return lambda parameters: parameters["name"].startswith(name)
+
+
+# --- Calls of the Sweeper ---
 
 
 @pytest.fixture
