@@ -140,6 +140,13 @@ def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud, fa
     assert len(cloud.calls("ChangeMessageVisibilityBatch")) == 2
 
 
+def test_ten_failed_messages_are_one_request(cloud):
+    """It is not made by ten threads."""
+    cloud.fail("StartExecution")
+    assert len(handle(*batch(datetime.now(UTC)))) == 10
+    assert visibility_changes(cloud) == [[7] * 10, [2] * 10]
+
+
 @pytest.mark.parametrize(("left", "waits"), [(30, 25), (12.5, 7.5)])
 def test_a_slow_call_fails_its_message_alone(cloud, slow, clock, capsys, left, waits):
     """One start gets no answer until the invocation's time is up: the handler answers 5 s before that, with that
