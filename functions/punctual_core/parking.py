@@ -51,9 +51,8 @@ class Parking:
     def first_keys(self, lane: str, before: datetime, limit: int) -> list[str]:
         """The sort keys of the lane's first events due before that time, at most `limit`. Eventually consistent, which
         costs half: it may miss the last second's writes, which the next sweep sees."""
-        query = self._due_before(lane, before)
-        found = self._client.query(**query, Limit=limit, ProjectionExpression="sort_key")["Items"]
-        return [item["sort_key"]["S"] for item in found]
+        query = self._due_before(lane, before) | {"Limit": limit, "ProjectionExpression": "sort_key"}
+        return [item["sort_key"]["S"] for item in self._client.query(**query)["Items"]]
 
     def due_before(self, lane: str, before: datetime) -> Iterator[ParkedEvent]:
         """Every event in the lane due before that time, the earliest first. Reads a page (1 MB) at a time, so a lane of
