@@ -266,7 +266,7 @@ sweeper = _from_environment()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda's entry. `event` names a tick's `holder`, or one `lane` to sweep; returns what was done, for the console."""
+    """Lambda's entry. `event` names a tick's `holder`, or one `lane` to sweep; returns what was done."""
     deadline = Deadline.of_invocation(context, datetime.now(UTC))
     # The retry of a killed tick names its holder, and enters its leases. Lambda may use a request id twice.
     holder, lane = event.get("holder") or str(uuid4()), event.get("lane")
