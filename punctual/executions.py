@@ -104,7 +104,9 @@ def log_entries(stack: Stack, log: str, pattern: str, since: datetime) -> list[d
             filterPattern=pattern,
         )
     )
-    return [json.loads(event["message"]) for page in pages for event in page["events"]]
+    # Emulators ignore the pattern, and a function's log has lines that are not JSON.
+    entries = (_object(event["message"]) for page in pages for event in page["events"])
+    return [entry for entry in entries if entry]
 
 
 def _is_of(name: str, id: str) -> bool:
@@ -165,9 +167,14 @@ def _note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) 
 
 def _input(details: dict[str, Any]) -> dict[str, Any]:
     """An execution's input; empty if the log has none, or only its beginning."""
+    return _object(details.get("input", ""))
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; empty if the text is none."""
     try:
-        return dict(json.loads(details["input"]))
-    except (ValueError, KeyError, TypeError):
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
         return {}
 
 

@@ -185,7 +185,7 @@ def story_of(stack: Stack, id: str, since: datetime, seconds: float = float("inf
     def refusals() -> None:
         pattern = f'{{ $.message = "refused" && $.id = "{id}" }}'
         entries = log_entries(stack, "IngestLog", pattern, since)
-        story.refusals = [entry for entry in entries if entry.get("id") == id]
+        story.refusals = [entry for entry in entries if entry.get("message") == "refused" and entry.get("id") == id]
 
     stack.output("ParkedTableName")  # Without the stack there is nothing to tell.
     read("the register", register)

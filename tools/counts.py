@@ -27,7 +27,7 @@ INGESTED = {
     "near": Count({"StartExecution": 1}),
     "near, named": Count({"UpdateItem": 1, "StartExecution": 1}),
     "far": Count({"PutItem": 1}, 865, 1.22),
-    "far, named": Count({"UpdateItem": 1, "PutItem": 1}, 814, 1.22),
+    "far, named": Count({"UpdateItem": 1, "PutItem": 1}, 938, 1.22),
     "refused": Count({"Publish": 1}),
     "cancel": Count({"UpdateItem": 1}),
 }

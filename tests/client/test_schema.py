@@ -95,6 +95,12 @@ def test_both_say_so(fields, is_allowed):
     assert allowed(text) is is_allowed and (objection(text) is None) is is_allowed, objection(text)
 
 
+@pytest.mark.parametrize("name", ["date", "target", "payload", "user"])
+def test_both_require_a_field(name):
+    text = json.dumps({other: value for other, value in event().items() if other != name})
+    assert not allowed(text) and objection(text) == f"{name} is required"
+
+
 @pytest.mark.parametrize(("delay", "is_allowed"), [(0, True), (315_619_200, True), (315_619_201, False), (-1, False)])
 def test_both_limit_delays(delay, is_allowed):
     text = json.dumps({name: value for name, value in event(delay=delay).items() if name != "date"})

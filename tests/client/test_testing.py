@@ -54,6 +54,13 @@ def test_deliveries_are_in_the_order_of_their_times(scheduler):
     ]
 
 
+def test_a_cancel_in_the_last_half_second_is_too_late(scheduler):
+    """Though no time has passed here since the event was published."""
+    id = scheduler.schedule(target=TARGET, payload="x", delay=0.5)
+    scheduler.cancel(id)
+    assert [delivery.id for delivery in scheduler.advance(SECOND)] == [id]
+
+
 def test_what_the_stack_would_refuse_is_refused(scheduler):
     with pytest.raises(InvalidEvent, match="payload must not be empty"):
         scheduler.schedule(target=TARGET, payload="", delay=1)

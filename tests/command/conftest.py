@@ -209,8 +209,9 @@ class Log:
             logs.create_log_group(logGroupName=group)
             logs.create_log_stream(logGroupName=group, logStreamName="stream")
 
-    def _put(self, group: str, at: datetime, entry: dict[str, Any]) -> None:
-        event = {"timestamp": int(at.timestamp() * 1000), "message": json.dumps(entry)}
+    def _put(self, group: str, at: datetime, entry: dict[str, Any] | str) -> None:
+        message = entry if isinstance(entry, str) else json.dumps(entry)
+        event = {"timestamp": int(at.timestamp() * 1000), "message": message}
         self._logs.put_log_events(logGroupName=group, logStreamName="stream", logEvents=[event])
 
     def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:
@@ -223,6 +224,7 @@ class Log:
     def refuse(self, id: str, reason: str) -> None:
         """Write what Ingest does when it refuses a message."""
         now = datetime.now(UTC)
+        self._put(self.INGEST, now, f"START RequestId: {id}")
         self._put(self.INGEST, now, {"message": "refused", "id": id, "reason": reason, "timestamp": now.isoformat()})
 
 

@@ -5,6 +5,7 @@ import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.client import BaseClient
 
 from punctual.listing import MAX_BARS, _bar_chart
 from tests.command.conftest import NOW, TARGET
@@ -97,6 +98,7 @@ def test_canceled_and_replaced_events_are_marked_and_not_counted(punctual, table
     assert [line.split()[-1] for line in punctual("list").output.splitlines()[1:]] == states
     counted = json.loads(punctual("--json", "count").output)
     assert (counted["total"], counted["left_out"]) == (3, {"canceled": 1, "replaced": 1})
+    assert sum(counted["counts"].values()) == 3
     assert punctual("count").output.splitlines()[-2:] == [
         "3 events are parked.",
         "Not counted, because they will not be delivered: 1 canceled, 1 replaced.",
@@ -108,6 +110,26 @@ def test_more_than_a_hundred_ids_are_asked_of_the_register(punctual, tables):
     park(tables, 130, timedelta(seconds=1))
     assert len(listed(punctual, "--limit", "200")) == 130
     assert json.loads(punctual("--json", "count").output)["total"] == 130
+
+
+def test_what_the_register_leaves_unanswered_is_asked_again(punctual, tables, monkeypatch):
+    """A throttled table answers a part of the keys."""
+    ids = [tables.park(NOW + HOUR * (number + 1), number=number) for number in range(3)]
+    tables.cancel(ids[0])
+    tables.cancel(ids[2], number=98)
+    call = BaseClient._make_api_call
+
+    def one_at_a_time(client, operation, parameters):
+        if operation != "BatchGetItem":
+            return call(client, operation, parameters)
+        [(table, request)] = parameters["RequestItems"].items()
+        first, *rest = request["Keys"]
+        answer = call(client, operation, {"RequestItems": {table: {"Keys": [first]}}})
+        return answer | ({"UnprocessedKeys": {table: {"Keys": rest}}} if rest else {})
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
+    states = [event["state"] for event in json.loads(punctual("--json", "list").output)]
+    assert states == ["canceled", "parked", "canceled"]
 
 
 def test_leases_and_the_record_of_the_latest_sweep_are_not_listed(punctual, tables):

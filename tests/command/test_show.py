@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.client import BaseClient
+from punctual_core.lanes import lane_of
 
 from punctual import show
 from tests.command.conftest import NOW, ago, ended, started
@@ -298,8 +299,9 @@ def test_the_log_is_read_as_far_back_as_it_is_told(punctual, tables, log, calls,
 
 
 def test_events_whose_ids_begin_alike_are_told_apart(punctual, tables, log):
-    """order-47 is not order-4711, nor order-47-b."""
-    for id in ("order-4711", "order-47-b"):
+    """order-47 is not order-4711, nor order-47-b, nor one that is parked in the same lane."""
+    same_lane = next(id for number in range(999) if lane_of(id := f"order-47-{number}") == lane_of("order-47"))
+    for id in ("order-4711", "order-47-b", same_lane):
         tables.park(NOW + HOUR, id=id)
         delivered(f"{id}-00000000", id, log)
     log.write("order-47-00000000", started("order-47", 6), ended({"message_id": "mine", "late_ms": 1}, 1))

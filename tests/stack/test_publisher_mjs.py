@@ -12,7 +12,9 @@ MAX_LATENESS = timedelta(seconds=5)
 
 def run(stack: LocalStack, *arguments: str) -> subprocess.CompletedProcess:
     users_own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment = users_own | stack.environment | {"AWS_REGION": stack.region}
+    environment = (
+        users_own | stack.environment | {"AWS_REGION": stack.region, "NODE_EXTRA_CA_CERTS": str(stack.ca_bundle)}
+    )
     command = ["node", str(ROOT / "examples" / "publisher.mjs"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 

@@ -187,7 +187,9 @@ def _sweeper_in_every_situation(cloud: Cloud) -> Recording:
                 "lane": {"S": lane},
                 "sort_key": {"S": f"2020-01-01T00:00:00.000000#{uuid.uuid4()}"},
                 "execution": {"S": str(uuid.uuid4())},
-                "input": {"S": json.dumps({"id": "a", "publish": {"Message": "order"}, "event": fields})},
+                "input": {
+                    "S": json.dumps({"id": "a", "revision": "a", "publish": {"Message": "order"}, "event": fields})
+                },
                 "retry": {"N": "1"},
             }
             client("dynamodb").put_item(TableName=TEMPLATE.resolve({"Ref": "Parked"}), Item=item)

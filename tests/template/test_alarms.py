@@ -38,13 +38,13 @@ AT_ONCE = [(each_minute(0, 1, 0, None, 3, None), {1, 4}), ([[0, 1], [0]], {0})]
 
 def failures() -> Iterator[tuple[str, str, str, list[tuple[Minutes, set[int]]]]]:
     """What can go wrong: namespace, metric, and resource that show it, and series with the minutes of an alarm."""
-    for function in TEMPLATE.deployed("AWS::Serverless::Function").keys() - {"ProbeFunction"}:
+    for function in sorted(TEMPLATE.deployed("AWS::Serverless::Function").keys() - {"ProbeFunction"}):
         yield "AWS/Lambda", "Errors", function, AT_ONCE
         yield "AWS/Lambda", "Throttles", function, AT_ONCE
     for machine in TEMPLATE.deployed("AWS::Serverless::StateMachine"):
         yield "AWS/States", "ExecutionsFailed", machine, AT_ONCE
         yield "AWS/States", "ExecutionsTimedOut", machine, AT_ONCE
-    for queue in TEMPLATE.deployed("AWS::SQS::Queue").keys() - {"InputQueue"}:  # Which nothing reads.
+    for queue in sorted(TEMPLATE.deployed("AWS::SQS::Queue").keys() - {"InputQueue"}):  # Which nothing reads.
         yield "AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, AT_ONCE
     yield "AWS/SNS", "NumberOfNotificationsFailed", "InputTopic", AT_ONCE
     yield "AWS/SNS", "NumberOfNotificationsFailedToRedriveToDlq", "InputTopic", AT_ONCE

@@ -188,6 +188,7 @@ def test_the_price_per_gb_hour_falls_in_tiers_of_the_months_total():
         ({"events": 0}, 6.47),
         ({}, 26.78),
         ({"logs": "ERROR", "batching": 5}, 19.75),
+        ({"payload_bytes": 4096}, 43.30),
         ({"events": 1e8}, 1442),
         ({"events": 1e8, "logs": "ERROR", "batching": 5}, 687),
     ],

@@ -69,13 +69,14 @@ class Cloud:
             )
         return [json.loads(message["Body"]) | message["Attributes"] for message in messages]
 
-    def parked(self) -> list[ParkedEvent]:
-        """What is parked, as the Sweeper reads it; it is deleted."""
+    def parked(self) -> list[tuple[str, ParkedEvent]]:
+        """What is parked, with its lane, as the Sweeper reads it; it is deleted."""
         client = self.engine.client("dynamodb")
-        lanes = {item["lane"]["S"] for item in client.scan(TableName=PARKED)["Items"]}
-        parking = Parking(client, PARKED)
-        found = [event for lane in sorted(lanes) for event in parking.due_before(lane, DUE + timedelta(days=2))]
-        parking.delete(found)
+        parking, found = Parking(client, PARKED), []
+        for lane in {item["lane"]["S"] for item in client.scan(TableName=PARKED)["Items"]}:
+            events = [*parking.due_before(lane, DUE + timedelta(days=2))]
+            parking.delete(lane, [event.sort_key for event in events])
+            found += [(lane, event) for event in events]
         return found
 
 
@@ -148,9 +149,10 @@ def test_moto_takes_the_same_path(cloud, name):
         assert (simulated.output.keys(), 0 <= run.output["late_ms"] < 1000) == (run.output.keys(), True)
     else:
         assert run.output == simulated.output
-    parked = [(item.lane, item.sort_key, item.execution, json.loads(item.input)) for item in cloud.parked()]
+    parked = [(lane, it.sort_key, it.execution, json.loads(it.input), it.retry) for lane, it in cloud.parked()]
     assert parked == [
-        (item["lane"], item["sort_key"], item["execution"], json.loads(item["input"])) for item in world.parked.values()
+        (item["lane"], item["sort_key"], item["execution"], json.loads(item["input"]), int(item["retry"]))
+        for item in world.parked.values()
     ]
     received = {place: cloud.received(place) for place in ("target", "own", "stack", "undelivered")}
     assert len(received["target"]) == len(world.delivered)

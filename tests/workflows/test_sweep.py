@@ -245,3 +245,13 @@ def test_missed_ticks():
     assert (run.status, run.error) == ("FAILED", "TicksMissed")
     assert run.cause == "7 of 13 sweeps failed; the log of Sweeper states why"
     assert len(world.calls) == 13 + 7
+
+
+def test_one_missed_tick():
+    """A single missed tick is enough for the execution to fail."""
+
+    def fault(state: str, seconds: float) -> str | None:
+        return "Lambda.Unknown" if state == "Sweep" and 19 < seconds < 29 else None
+
+    run = World(20, [0, 60], error=fault).runs[0]
+    assert (run.status, run.cause) == ("FAILED", "1 of 4 sweeps failed; the log of Sweeper states why")
