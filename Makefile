@@ -38,7 +38,7 @@ test: lint  ## Lint, then run all other tests
 	@$(DEV)/pytest -n 2 --dist loadgroup --ignore=tests/docs
 
 quick: environments  ## Run the tests that take seconds: rules, functions, command line, documents
-	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/client tests/command tests/docs
+	@$(DEV)/pytest -n 2 -m 'not slow' tests/rules tests/functions tests/workflows tests/client tests/command tests/docs
 
 lint: setup  ## Check Python and its types, the templates, the state machines, and the documents
 	@$(DEV)/ruff check

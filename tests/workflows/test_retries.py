@@ -190,7 +190,11 @@ def test_repeated_executions_park_one_item(retry):
     assert items == [items[0]] * 5
 
 
-@pytest.mark.parametrize(("minutes", "of"), [(2, SNS), (2, {*SNS, *SQS}), (10, SNS)], ids=["2 minutes", "2 minutes, unreported", "10 minutes"])
+@pytest.mark.parametrize(
+    ("minutes", "of"),
+    [(2, SNS), (2, {*SNS, *SQS}), (10, SNS)],
+    ids=["2 minutes", "2 minutes, unreported", "10 minutes"],
+)
 def test_parked_items_never_multiply(minutes, of):
     """While SNS fails, and the Sweeper can delete nothing, every sweep starts the event's items anew: each slot has one
     item, so there are at most as many as slots, and the event is started at most once per slot and sweep."""

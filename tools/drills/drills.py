@@ -21,6 +21,7 @@ from tools.drills.faults import (
     hang,
     hang_publish,
     kill,
+    kill_later,
     leave_unprocessed,
     lose_answer,
     lose_invocation,
@@ -43,7 +44,7 @@ FAULT_SECONDS = 60
 RETRY_PATIENCE_SECONDS = 240
 # Kills are so far apart that one ends before the next, and each wave of events meets one: when so many starts of a lane
 # have been made.
-WAVES, WAVE_SECONDS, WAVE_LANE, STARTS_BEFORE_KILL = 4, 20, 30, 10
+WAVES, WAVE_SECONDS, WAVE_LANE, STARTS_BEFORE_KILL = 4, 25, 30, 10
 # Events of one lane, due at once: enough for an invocation of its own.
 CROWD = 200
 BURST = 5000  # events
@@ -106,7 +107,7 @@ def _kill_in_each_wave(scene: Scene, operation: str, text: str, after: int) -> N
     when = once_in(WAVE_SECONDS / 2, at_most=WAVES, after=after)
     with scene.broken(Fault(kill, {operation}, scene.sweeper, text, when)):
         for lane in lanes()[:WAVES]:
-            scene.publish_in_lane(lane, WAVE_LANE, _in_seconds(14))
+            scene.publish_in_lane(lane, WAVE_LANE, _in_seconds(20))
             scene.publish_all(scene.events // WAVES)
             time.sleep(WAVE_SECONDS)
         scene.settle()
@@ -116,7 +117,7 @@ def _kill_in_each_wave(scene: Scene, operation: str, text: str, after: int) -> N
 def delegated_lane_lost(scene: Scene) -> None:
     """A lane's own invocation of the Sweeper is accepted and never runs"""
     with scene.broken(Fault(lose_invocation, {"Invoke"}, scene.sweeper)):
-        scene.publish_in_lane(lanes()[0], CROWD, _in_seconds(20))
+        scene.publish_in_lane(lanes()[0], CROWD, _in_seconds(40))
         scene.settle()
 
 
@@ -127,7 +128,7 @@ def delegated_lane_killed(scene: Scene) -> None:
     with scene.broken(
         Fault(delegate.watch, {"Invoke"}, scene.sweeper), Fault(delegate.kill, {"StartExecution"}, scene.sweeper)
     ):
-        scene.publish_in_lane(lanes()[0], CROWD, _in_seconds(20))
+        scene.publish_in_lane(lanes()[0], CROWD, _in_seconds(40))
         scene.settle()
     if not delegate.kills:
         scene.problems.append("no delegate was killed")
@@ -135,10 +136,13 @@ def delegated_lane_killed(scene: Scene) -> None:
 
 @drill(limit_seconds=10)
 def ingest_killed(scene: Scene) -> None:
-    """Ingest is killed in the middle of a batch, three times"""
-    with scene.broken(Fault(kill, {"StartExecution"}, scene.ingest, when=once_in(0, at_most=3, after=6))):
-        with scene.ingest_stopped():
-            scene.publish_all()
+    """Ingest is killed in the middle of a batch, four times"""
+    when = once_in(WAVE_SECONDS / 2, at_most=WAVES, after=3)
+    with scene.broken(Fault(kill_later, {"StartExecution"}, scene.ingest, when=when)):
+        for _ in range(WAVES):
+            with scene.ingest_stopped():
+                scene.publish_all(scene.events // WAVES)
+            time.sleep(WAVE_SECONDS)
         scene.settle()
 
 

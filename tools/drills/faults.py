@@ -155,6 +155,12 @@ def kill(proxy: Proxy, call: Call) -> None:
         os.kill(proxy.worker_of(call), signal.SIGKILL)
 
 
+def kill_later(proxy: Proxy, call: Call) -> None:
+    """The function's process is killed half a second later, when its other calls have been answered."""
+    time.sleep(0.5)
+    kill(proxy, call)
+
+
 class KillDelegate:
     """Kills the process that a Sweeper has delegated a lane to, in the middle of its starts.
 
