@@ -174,16 +174,18 @@ def test_a_row_is_one_line_where_the_output_is_no_terminal(punctual, tables, mon
     assert line == row
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 140])
-def test_on_a_terminal_nothing_is_cut(punctual, tables, monkeypatch, columns):
+@pytest.mark.parametrize(("columns", "id"), [(60, None), (80, None), (100, None), (100, "i" * 64), (140, "i" * 64)])
+def test_on_a_terminal_nothing_is_cut(punctual, tables, monkeypatch, columns, id):
     """A table is folded; where it does not fit, there are lines. An id has to be whole to be copied."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERM", "dumb")  # without escape sequences
+    monkeypatch.setenv("LINES", "25")  # Without it, a terminal without escape sequences has 80 columns.
+    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    id = tables.park(NOW + HOUR, target=f"{TARGET}-{'x' * 50}", payload="z" * 41)
+    id = tables.park(NOW + HOUR, id=id, target=f"{TARGET}-{'x' * 50}", payload="z" * 41)
     output = punctual("list").output
     assert id in output and "2026-12-24 10:00:00.000" in output and "parked" in output
     assert (output.count("x"), output.count("z")) == (50, 40)
+    assert ("payload" in output) is (columns - len(id) >= 64)
 
 
 def test_an_event_whose_delivery_is_retried_says_which_retry_comes(punctual, tables):
