@@ -64,9 +64,8 @@ def _decided(stack: Stack, id: str, since: datetime, output: Output) -> Story:
     while True:
         story, now = story_of(stack, id, since), datetime.now(UTC)
         verdict = story.verdict()
-        if verdict.state in DECIDED or (
-            verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
-        ):
+        is_lost = verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
+        if verdict.state in DECIDED or is_lost:
             return story
         if verdict.sentence != told:
             told = verdict.sentence
@@ -93,9 +92,8 @@ def _timeline(story: Story) -> Table:
         rows.append((execution.ended_at, f"  {execution.outcome}"))
     for event in story.parked:
         retry = f" for retry {event.retry}" if event.retry else ""
-        fate = (
-            "its execution is to start shortly before" if event.state == "parked" else f"{event.state}: not delivered"
-        )
+        is_wanted = event.state == "parked"
+        fate = "its execution is to start shortly before" if is_wanted else f"{event.state}: not delivered"
         rows.append((event.due, f"due{retry}; parked in {event.lane}, {fate}"))
     table = Table("time (UTC)", story.id, box=None, pad_edge=False)
     for at, text in rows:

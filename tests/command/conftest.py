@@ -23,6 +23,7 @@ from punctual_core.register import Register
 
 from punctual.cli import main
 from tests.aws_limits import violations
+from tests.conftest import record
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
@@ -155,11 +156,7 @@ class Tables:
     def publish(self, message: dict[str, Any], number: int = 0, at: datetime = NOW) -> str:
         """Have Ingest take a message that was published then, with the MessageId of that number, and return that."""
         id = str(uuid.UUID(int=number << 96 | number))  # Numbers differ in the first eight digits.
-        sent_at = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        body = {"Message": json.dumps(message), "MessageId": id, "Timestamp": sent_at}
-        attributes = {"SentTimestamp": str(int(at.timestamp() * 1000)), "ApproximateReceiveCount": "1"}
-        record = {"body": json.dumps(body), "messageId": id, "receiptHandle": "r", "attributes": attributes}
-        self.ingest.take(record, at)
+        self.ingest.take(record(message, at, message_id=id), at)
         return id
 
     def park(self, due: datetime, id: str | None = None, number: int = 0, at: datetime = NOW, **fields: Any) -> str:

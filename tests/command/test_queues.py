@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from tests.command.conftest import ago
+from tests.command.conftest import Result, ago
 
 EVENT = {"date": "2026-12-24T18:00:00Z", "payload": "ä"}
 
@@ -123,16 +123,6 @@ def test_an_event_that_comes_back_is_published_once_in_a_run(stack, punctual):
     assert len(stack.received()) == 1
 
 
-def test_one_event_is_published_and_the_others_are_visible(stack, punctual):
-    """As told by --id."""
-    for id in ("a", "b", "c"):
-        stack.add_undelivered(EVENT, id=id)
-    result = punctual("resend", "--id", "b")
-    assert result.code == 0 and result.output.splitlines()[-1] == "1 message published again."
-    assert [json.loads(message)["id"] for message in stack.received()] == ["b"]
-    assert visible(stack.sqs, stack.undelivered) == 2
-
-
 def test_what_somebody_else_has_received_is_counted(stack, punctual):
     """A run that was killed hides messages: "no message" would be wrong."""
     stack.add_undelivered(EVENT)
@@ -142,15 +132,10 @@ def test_what_somebody_else_has_received_is_counted(stack, punctual):
     assert result.error.startswith("punctual: 1 of the queue in flight: somebody else has received them")
 
 
-def test_an_empty_queue_is_a_success(stack, punctual):
-    """Nothing to do; with --json an empty list."""
-    result = punctual("resend")
-    assert (result.code, result.output, result.error) == (0, "0 messages published again.\n", "")
-    assert punctual("--json", "resend").output == "[]\n"
-
-
 def test_json_says_of_each_event_whether_it_was_kept(stack, punctual):
-    """And an error is JSON, too."""
+    """And an error is JSON, too. An empty queue is a success."""
+    assert punctual("resend") == Result(0, "0 messages published again.\n", "")
+    assert punctual("--json", "resend").output == "[]\n"
     stack.add_undelivered(EVENT)
     stack.send_to_undelivered("hello")
     result = punctual("--json", "resend")
@@ -220,11 +205,16 @@ def test_a_notification_of_another_topic_stays(punctual, two_queues):
 
 
 @pytest.mark.parametrize("id", ["b", "e-b"])
-def test_one_message_is_moved_by_its_own_id_or_the_events(punctual, two_queues, id):
-    """As told by --id."""
+def test_one_message_is_dealt_with_by_its_id_and_the_others_are_visible(stack, punctual, two_queues, id):
+    """Of a dead letter, its own id or the event's."""
     bodies = two_queues.fill("a", "b")
+    for event_id in ("a", id):
+        stack.add_undelivered(EVENT, id=event_id)
     assert punctual("redrive", "--id", id).output == "moved: e-b\n1 message moved.\n"
     assert (two_queues.moved(), two_queues.left()) == (bodies[1:], 1)
+    assert punctual("resend", "--id", id).output.splitlines()[-1] == "1 message published again."
+    assert [json.loads(message)["id"] for message in stack.received()] == [id]
+    assert visible(stack.sqs, stack.undelivered) == 1
 
 
 @pytest.mark.parametrize("command", ["resend", "redrive"])
