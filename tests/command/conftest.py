@@ -53,7 +53,9 @@ def punctual(capsys: pytest.CaptureFixture) -> Callable[..., Result]:
 @dataclass
 class FakeStack:
     """What the commands use of a stack: its outputs, the input topic with a queue behind it, the Undelivered queue.
-    `errors` are answers of AWS by operation."""
+
+    `errors` and `answers` are what AWS says to an operation: an answer gets the function that makes the call, and the
+    call's parameters. `calls` are all operations so far, with their parameters."""
 
     sns: Any
     sqs: Any
@@ -63,7 +65,9 @@ class FakeStack:
     outputs: dict[str, str]
     parameters: dict[str, str] = field(default_factory=dict)
     physical_ids: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, ClientError] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    answers: dict[str, Callable[[Callable[..., dict], dict], dict]] = field(default_factory=dict)
+    calls: list[tuple[str, dict]] = field(default_factory=list)
 
     def refuse(self, operation: str, code: str, message: str = "") -> None:
         self.errors[operation] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
@@ -101,8 +105,11 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
 
         def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
             refused.extend(violations(client.meta.service_model.operation_model(operation), parameters))
+            fake.calls.append((operation, parameters))
             if operation in fake.errors:
                 raise fake.errors[operation]
+            if found := fake.answers.get(operation):
+                return found(lambda parameters=parameters: call(client, operation, parameters), parameters)
             if operation == "DescribeStacks":
                 name = parameters["StackName"]
                 if name != "punctual":
@@ -177,6 +184,11 @@ class Tables:
         self.dynamodb.put_item(TableName="Parked", Item=item | changed)
         self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
 
+    def unpark(self) -> None:
+        """Delete the only parked event, as Sweeper does when it starts its execution."""
+        [item] = self.parked()
+        self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+
     def parked(self) -> list[dict[str, Any]]:
         """All items of the table Parked."""
         return self.dynamodb.scan(TableName="Parked")["Items"]
@@ -210,8 +222,10 @@ class Log:
             logs.create_log_stream(logGroupName=group, logStreamName="stream")
 
     def _put(self, group: str, at: datetime, entry: dict[str, Any] | str) -> None:
-        message = entry if isinstance(entry, str) else json.dumps(entry)
-        event = {"timestamp": int(at.timestamp() * 1000), "message": message}
+        event = {
+            "timestamp": int(at.timestamp() * 1000),
+            "message": entry if isinstance(entry, str) else json.dumps(entry),
+        }
         self._logs.put_log_events(logGroupName=group, logStreamName="stream", logEvents=[event])
 
     def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:
@@ -252,13 +266,7 @@ def ended(output: dict, seconds: float) -> tuple:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+def calls(stack: FakeStack) -> list[tuple[str, dict]]:
     """Every call of AWS from here on: operation and parameters."""
-    call, made = BaseClient._make_api_call, []
-
-    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
-        made.append((operation, parameters))
-        return call(client, operation, parameters)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", note)
-    return made
+    stack.calls.clear()
+    return stack.calls
