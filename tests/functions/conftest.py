@@ -94,7 +94,7 @@ def hang(monkeypatch) -> Iterator[Callable[[Callable[[Any], bool]], None]]:
             def submit(self, call, first, *rest):
                 if not hangs(first):
                     return super().submit(call, first, *rest)
-                hanging.add(future := super().submit(end.wait, 60))
+                hanging.add(future := super().submit(end.wait, 30))
                 return future
 
         def wait_for_others(futures: list[Future], timeout: float) -> Any:
