@@ -66,7 +66,7 @@ def _park(scene: Scene, phase: str) -> list[Event]:
     ids = [f"{scene.name}-{phase}-{number:03}" for number in range(EVENTS)]
     events = [scene.event(id, due + timedelta(milliseconds=250 * number)) | {"id": id} for number, id in enumerate(ids)]
     scene.publish(events)
-    scene.wait_for_ingest()
+    scene.wait_for_ingest(ids)
     return events[::2]
 
 
