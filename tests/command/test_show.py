@@ -264,6 +264,8 @@ def test_events_whose_ids_begin_alike_are_told_apart(punctual, tables, log):
     for id in ("order-4711", "order-47-b", same_lane):
         tables.park(NOW + HOUR, id=id)
         delivered(f"{id}-00000000", id, log)
+    log.write("order-47-c-00000000", ended({"message_id": "m-2", "late_ms": 1}, 7), started("order-47-c", 6))
+    log.write("order-4712-00000000", ended({"message_id": "m-3", "late_ms": 1}, 1))  # Its start is in no log.
     log.write("order-47-00000000", started("order-47", 6), ended({"message_id": "mine", "late_ms": 1}, 1))
     shown = told(punctual, "order-47")
     assert [execution["message_id"] for execution in shown["executions"]] == ["mine"]
