@@ -120,7 +120,7 @@ def _from_history(stack: Stack, id: str) -> list[Execution]:
     pages = client.get_paginator("list_executions").paginate(stateMachineArn=stack.output("DeliverArn"))
     for summary in (summary for page in pages for summary in page["executions"] if _is_of(summary["name"], id)):
         described = client.describe_execution(executionArn=summary["executionArn"])
-        execution = described_as(described)
+        execution = described_as(summary | described)
         if execution.input["id"] != id:
             continue
         history = client.get_paginator("get_execution_history").paginate(executionArn=summary["executionArn"])

@@ -121,7 +121,7 @@ class History:
             if time.monotonic() > give_up_at:
                 return datetime.now(UTC)
             described = self._stack.client("stepfunctions").describe_execution(executionArn=arn)
-            self._executions[arn] = _slim(described_as(described))
+            self._executions[arn] = _slim(described_as(summary | described))
         return None
 
     def _summaries(self) -> Iterator[dict[str, Any]]:
