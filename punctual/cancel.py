@@ -73,12 +73,8 @@ def cancel(stack: Stack, scheduler: Scheduler, id: str) -> Canceled:
         case "unknown" if story.missing:
             sentence = f"canceled, if there is such an event; {'; '.join(story.missing)}"
         case "unknown":
-            return Canceled(
-                id,
-                "unknown",
-                "no such event found: the cancel is published, in case the event is on its way",
-                is_found=False,
-            )
+            sentence = "no such event found: the cancel is published, in case the event is on its way"
+            return Canceled(id, "unknown", sentence, is_found=False)
         case _:
             return Canceled(id, verdict.state, f"too late: {verdict.sentence}", is_late=True)
     return Canceled(id, verdict.state, sentence, verdict.due, is_late=is_late)

@@ -52,9 +52,8 @@ class Execution:
         match self.status, self.result:
             case "SUCCEEDED", {"message_id": message_id, "late_ms": late}:
                 at = f" at {shown(self.ended_at)} UTC" if self.ended_at else ""
-                return (
-                    f"delivered{at}, {readable(timedelta(milliseconds=late))} after its date, as message {message_id}"
-                )
+                lateness = readable(timedelta(milliseconds=late))
+                return f"delivered{at}, {lateness} after its date, as message {message_id}"
             case "SUCCEEDED", {"superseded": True}:
                 return "not delivered: canceled or replaced"
             case "SUCCEEDED", {"retry_at": retry_at, "problem": problem}:
@@ -95,15 +94,9 @@ def executions_of(stack: Stack, id: str, since: datetime) -> list[Execution]:
 
 def log_entries(stack: Stack, log: str, pattern: str, since: datetime) -> list[dict[str, Any]]:
     """What a log group of the stack (by its logical id) has since then that matches a filter pattern."""
-    pages = (
-        stack.client("logs")
-        .get_paginator("filter_log_events")
-        .paginate(
-            logGroupName=stack.physical_id(log),
-            startTime=max(0, int(since.timestamp() * 1000)),
-            filterPattern=pattern,
-        )
-    )
+    begin = max(0, int(since.timestamp() * 1000))
+    paginator = stack.client("logs").get_paginator("filter_log_events")
+    pages = paginator.paginate(logGroupName=stack.physical_id(log), startTime=begin, filterPattern=pattern)
     # Emulators ignore the pattern, and a function's log has lines that are not JSON.
     entries = (as_object(event["message"]) for page in pages for event in page["events"])
     return [entry for entry in entries if entry]

@@ -64,9 +64,8 @@ def _decided(stack: Stack, id: str, since: datetime, output: Output) -> Story:
     while True:
         story, now = story_of(stack, id, since), datetime.now(UTC)
         verdict = story.verdict()
-        if verdict.state in DECIDED or (
-            verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
-        ):
+        is_lost = verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
+        if verdict.state in DECIDED or is_lost:
             return story
         if verdict.sentence != told:
             told = verdict.sentence

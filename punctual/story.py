@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,21 +12,10 @@ from .moments import from_seconds, shown
 from .parked import Item, Parked, find_parked, registered
 from .stack import Stack, sentence_of
 
-type State = Literal[
-    "parked",
-    "waiting",
-    "retried",
-    "delivered",
-    "canceled",
-    "replaced",
-    "refused",
-    "not delivered",
-    "unclear",
-    "unknown",
-]
-
 # Nothing more happens to an event that has come to one of these.
-DECIDED = ("delivered", "canceled", "replaced", "refused", "not delivered")
+type Decided = Literal["delivered", "canceled", "replaced", "refused", "not delivered"]
+type State = Decided | Literal["parked", "waiting", "retried", "unclear", "unknown"]
+DECIDED: tuple[Decided, ...] = get_args(Decided.__value__)
 
 
 @dataclass(frozen=True)
@@ -118,10 +107,8 @@ class Story:
         if self.parked or self.executions:  # Of earlier messages alone.
             return Verdict("replaced", f"replaced by the message {self.revision}, published{published}")
         if self.item:
-            return Verdict(
-                "unclear",
-                f"published{published}, and no longer parked: no execution since {shown(self.since)} UTC is known",
-            )
+            gone = f"no longer parked: no execution since {shown(self.since)} UTC is known"
+            return Verdict("unclear", f"published{published}, and {gone}")
         return Verdict("unknown", f"never seen here, or longer ago than {shown(self.since)} UTC")
 
     def _of_parked(self, event: Parked) -> Verdict:
@@ -156,8 +143,7 @@ class Story:
         delivered = [execution for execution in self.executions if "message_id" in execution.result]
         sentence = f"canceled by the message {self.revision}, published{published}"
         if not self.claimed_by and not self.parked:
-            sentence = f"canceled or no longer known: its last message was published{published}"
-            return Verdict("unclear", sentence)
+            return Verdict("unclear", f"canceled or no longer known: its last message was published{published}")
         if not delivered:
             return Verdict("canceled", sentence)
         last = delivered[-1]

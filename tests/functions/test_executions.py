@@ -29,7 +29,7 @@ def test_what_concerns_the_input_is_permanent(cloud, workflow, code):
     assert str(raised.value) == f"{code}: {code} by the test"
 
 
-@pytest.mark.parametrize("code", ["StateMachineDoesNotExist", "AccessDeniedException", "ThrottlingException", "Other"])
+@pytest.mark.parametrize("code", ["StateMachineDoesNotExist", "AccessDeniedException", "Other"])
 def test_anything_else_may_pass(cloud, workflow, code):
     """It is raised as it came: the event is retried."""
     cloud.fail("StartExecution", code)

@@ -17,7 +17,7 @@ from punctual_core import lanes
 
 from tests.conftest import TEMPLATE, Cloud, Start, at, event, sweep, take, wanted
 
-EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "0")) // 20 or 1000
+EXAMPLES = int(os.environ.get("PUNCTUAL_FUZZ_EXAMPLES", "0")) // 20 or 300
 START = at("10:00")
 SECOND = timedelta(seconds=1)
 SWEEP_INTERVAL = int(TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["Default"]) * SECOND
@@ -79,7 +79,7 @@ def play(cloud: Cloud, history: list[Published], id: str | None) -> list[str]:
                 if one.due:
                     message = event(one.due, **({"id": id} if id else {}))
                 take(message, now, one.published_at, sent_at=now, message_id=one.message_id)  # Each copy has its own.
-            case "sweep":
+            case "sweep" if cloud.parked():
                 sweep(now)
             case "look" if wanted(cloud, looks_for[number]):
                 delivered.append(looks_for[number].input["revision"])

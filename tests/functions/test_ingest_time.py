@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,31 +11,10 @@ from unittest.mock import patch
 
 import pytest
 from punctual_core import ingest
-from punctual_core.clients import client
 from punctual_core.visibility import Visibility, hide_seconds
 
-from tests.conftest import (
-    LambdaContext,
-    event,
-    record,
-)
-
-SOON, LATER = timedelta(seconds=5), timedelta(hours=1)
-
-
-def handle(*records: dict) -> list[str]:
-    """The SQS message ids of the records that have to be retried."""
-    answer = ingest.handler({"Records": list(records)}, LambdaContext())
-    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
-
-
-def batch(now: datetime, size: int = 10) -> list[dict]:
-    return [record(event(now + SOON, id=f"order-{number}"), now) for number in range(size)]
-
-
-def named(name: str):
-    """Chooses the StartExecution calls for one event."""
-    return lambda parameters: parameters["name"].startswith(name)
+from tests.conftest import LambdaContext, event, record
+from tests.functions.conftest import LATER, SOON, batch, executions, handle, named
 
 
 def visibility_changes(cloud) -> list[list[int]]:
@@ -43,32 +23,28 @@ def visibility_changes(cloud) -> list[list[int]]:
     return [[entry["VisibilityTimeout"] for entry in call["Entries"]] for call in asked]
 
 
-class Slow(ingest.Executions):
-    """Starts executions, but does not get to those of some events before it may."""
+@pytest.fixture
+def before_starts(cloud, monkeypatch) -> Callable:
+    """Makes Ingest do something before it starts an event."""
 
-    def __init__(self, *slow: str):
-        super().__init__(client("stepfunctions"), os.environ["DELIVER_ARN"])
-        self.may_go_on, self._slow = threading.Event(), slow
+    def make(act: Callable[[str], object]) -> None:
+        monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=executions(act)))
 
-    def start(self, name, input):
-        if name.startswith(self._slow):
-            self.may_go_on.wait(60)
-        super().start(name, input)
+    return make
 
 
 @pytest.fixture
-def slow(cloud, monkeypatch):
-    """Makes starts slow. At the end all threads have ended: none disturbs the next test."""
-    made, before = [], set(threading.enumerate())
+def slow(before_starts):
+    """Makes the starts of some events wait until they may go on. At the end all threads have ended: none disturbs the
+    next test."""
+    may_go_on, before = threading.Event(), set(threading.enumerate())
 
-    def make(*names: str) -> Slow:
-        made.append(Slow(*names))
-        monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=made[-1]))
-        return made[-1]
+    def make(name: str) -> threading.Event:
+        before_starts(lambda called: called.startswith(name) and may_go_on.wait(60))
+        return may_go_on
 
     yield make
-    for each in made:
-        each.may_go_on.set()
+    may_go_on.set()
     for thread in set(threading.enumerate()) - before:
         thread.join()
 
@@ -115,13 +91,13 @@ def test_a_batch_is_hidden_for_7_seconds_in_one_request(cloud):
 
 def test_a_batch_is_hidden_before_it_is_done_and_without_delaying_it(cloud, slow):
     """The events of a batch start while SQS is asked: each start would wait for the request, the request for none."""
-    events = slow("order")
+    may_go_on = slow("order")
     ask = ingest.visibility.hide
 
     def hide(records):
         ask(records)
         assert not cloud.starts
-        events.may_go_on.set()
+        may_go_on.set()
         wait_for(lambda: len(cloud.starts) == 10)
 
     with patch.object(Visibility, "hide", side_effect=hide):
@@ -164,13 +140,6 @@ def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud, fa
     assert len(cloud.calls("ChangeMessageVisibilityBatch")) == 2
 
 
-def test_ten_failed_messages_are_one_request(cloud):
-    """It is not made by ten threads."""
-    cloud.fail("StartExecution")
-    assert len(handle(*batch(datetime.now(UTC)))) == 10
-    assert visibility_changes(cloud) == [[7] * 10, [2] * 10]
-
-
 @pytest.mark.parametrize(("left", "waits"), [(30, 25), (12.5, 7.5)])
 def test_a_slow_call_fails_its_message_alone(cloud, slow, clock, capsys, left, waits):
     """One start gets no answer until the invocation's time is up: the handler answers 5 s before that, with that
@@ -194,17 +163,10 @@ def test_an_invocation_without_time_answers_at_once(cloud, slow, clock, left):
     assert clock.now == 0 and visibility_changes(cloud) == [[2]]
 
 
-def test_ten_messages_are_processed_side_by_side(cloud, monkeypatch):
+def test_ten_messages_are_processed_side_by_side(cloud, before_starts):
     """Each start waits for nine others: with fewer threads none would end."""
     together = threading.Barrier(10)
-
-    class Meeting(ingest.Executions):
-        def start(self, name, input):
-            together.wait(30)
-            super().start(name, input)
-
-    meeting = Meeting(client("stepfunctions"), os.environ["DELIVER_ARN"])
-    monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=meeting))
+    before_starts(lambda name: together.wait(30))
     assert handle(*batch(datetime.now(UTC))) == []
 
 

@@ -9,26 +9,11 @@ from punctual_core.event import Cancel, Event, Refused, Rules, parse
 from tests.conftest import TEMPLATE, event
 
 ACCEPTED_AT = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
-
-
 MESSAGE_ID = "5fa2c1b0-63a7-5d2e-9e1f-0d8c54c1a7aa"
-
-
-INPUT_TOPIC = TEMPLATE.environment("Ingest")["INPUT_TOPIC_ARN"]
-
-
-FAILURE_TOPIC = TEMPLATE.environment("Ingest")["FAILURE_TOPIC_ARN"]
-
-
-ALARM_TOPIC = TEMPLATE.environment("Ingest")["ALARM_TOPIC_ARN"]
-
-
-ALLOWED_TOPICS = tuple(TEMPLATE.environment("Ingest")["TARGET_TOPIC_ARNS"].split(","))
-
-
+ENVIRONMENT = TEMPLATE.environment("Ingest")
+INPUT_TOPIC, FAILURE_TOPIC, ALARM_TOPIC = (ENVIRONMENT[f"{name}_TOPIC_ARN"] for name in ("INPUT", "FAILURE", "ALARM"))
+ALLOWED_TOPICS = tuple(ENVIRONMENT["TARGET_TOPIC_ARNS"].split(","))
 RULES = Rules(INPUT_TOPIC, ALLOWED_TOPICS, failure_topic=FAILURE_TOPIC, alarm_topic=ALARM_TOPIC)
-
-
 # Of an event that is named and came in this message: when SNS accepted it, and its MessageId.
 REVISION = {"DataType": "String", "StringValue": f"2026-12-24T09:00:00.000000Z {MESSAGE_ID}"}
 

@@ -96,9 +96,8 @@ def _concerns(statement: dict, principal: tuple[str, str] | None) -> bool:
             return anybody == "*" or principal is None
         case dict() as named if principal:
             kind, value = principal
-            return any(
-                re.fullmatch(rf"{value}|arn:aws:iam::{value}:root", name) for name in listed(named.get(kind, []))
-            )
+            names = listed(named.get(kind, []))
+            return any(re.fullmatch(rf"{value}|arn:aws:iam::{value}:root", name) for name in names)
     return False
 
 

@@ -11,6 +11,7 @@ from tools.cloudformation import ACCOUNT, REGION, ROOT, Template
 DEFAULT = Template()
 PARAMETERS = DEFAULT.text["Parameters"]
 TOPIC, KEY = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mrk-1a"
+ALIAS = f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/a"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/team/boundary"
 
 
@@ -42,12 +43,7 @@ VALUES = {
     ),
     "TargetKmsKeyArns": (
         ["", KEY, f"{KEY},{KEY}"],
-        [
-            f"{KEY}, {KEY}",
-            "k",
-            f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/a",
-            f"{KEY}," + "arn:aws:kms:::key/" + "a" * 2045,
-        ],
+        [f"{KEY}, {KEY}", "k", ALIAS, f"{KEY},arn:aws:kms:::key/" + "a" * 2045],
     ),
     "PublisherAccounts": (
         ["", "111111111111", "111111111111,222222222222"],
@@ -56,7 +52,7 @@ VALUES = {
     # IAM policies name it, where an alias or an id means nothing.
     "KmsKeyArn": (
         ["", KEY, KEY.replace("aws", "aws-us-gov")],
-        ["alias/a", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/a", "mrk-1a", f"{KEY},{KEY}", f"{KEY} ", "*"],
+        ["alias/a", ALIAS, "mrk-1a", f"{KEY},{KEY}", f"{KEY} ", "*"],
     ),
     "PermissionsBoundaryArn": (
         ["", BOUNDARY, "arn:aws-cn:iam::aws:policy/PowerUserAccess"],

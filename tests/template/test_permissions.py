@@ -18,10 +18,8 @@ from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY, TARGET_KEY = (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{name}" for name in ("stack", "target"))
 OTHER_ACCOUNT = "222222222222"
-FOREIGN_TARGET, FOREIGN_KEY = (
-    f"arn:aws:sns:{REGION}:{OTHER_ACCOUNT}:orders",
-    f"arn:aws:kms:{REGION}:{OTHER_ACCOUNT}:key/k",
-)
+FOREIGN_TARGET = f"arn:aws:sns:{REGION}:{OTHER_ACCOUNT}:orders"
+FOREIGN_KEY = f"arn:aws:kms:{REGION}:{OTHER_ACCOUNT}:key/k"
 
 DEFAULT = Template()
 OWN_TOPICS = {DEFAULT.arn(topic) for topic in ("InputTopic", "AlarmTopic", "FailureTopic")}
@@ -132,11 +130,7 @@ def requests() -> list[tuple[str, str]]:
     session, place, resources = botocore.session.get_session(), f"{REGION}:{ACCOUNT}", {}
     for service, type, others in (
         ("sqs", "AWS::SQS::Queue", [f"arn:aws:sqs:{place}:other"]),
-        (
-            "dynamodb",
-            "AWS::DynamoDB::Table",
-            [f"arn:aws:dynamodb:{place}:table/{x}" for x in ("other", "Parked/index/i")],
-        ),
+        ("dynamodb", "AWS::DynamoDB::Table", [f"arn:aws:dynamodb:{place}:table/{x}" for x in ("a", "Parked/index/i")]),
         ("stepfunctions", "AWS::Serverless::StateMachine", [f"arn:aws:states:{place}:stateMachine:other"]),
         ("lambda", "AWS::Serverless::Function", [f"arn:aws:lambda:{place}:function:other"]),
         ("sns", "AWS::SNS::Topic", TOPICS),

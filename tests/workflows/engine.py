@@ -16,7 +16,6 @@ import pytest
 from botocore.config import Config
 from moto import mock_aws
 from moto.awslambda_simple.models import LambdaSimpleBackend
-from moto.sns.models import Subscription
 from moto.stepfunctions.parser.api import EvaluationFailedEventDetails, HistoryEventType, TaskFailedEventDetails
 from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
@@ -61,9 +60,6 @@ class Engine:
         # It makes a client for each task in a thread of its own, which boto3 does neither safely nor fast.
         change(boto3, "client", lambda service_name, **_: self.client(service_name))
         change(LambdaSimpleBackend, "invoke", lambda _, name, qualifier, body, *__: self._invoke(name, body))
-        # It makes an RSA key for each subscription, which takes up to seconds.
-        key = Subscription.private_key(None)
-        change(Subscription, "private_key", lambda _: key)
         begin_attempt = StateTaskService._before_eval_execution
 
         def begin_attempt_or_fail(task: StateTaskService, env: Any, **rest: Any) -> None:

@@ -30,7 +30,6 @@ from tests.workflows.world import (
 
 DELIVERED = ["WaitUntilCutoff", "LookUpRevision", "IsStillWanted", "WaitUntilDue", "Publish"]
 HELD = [*DELIVERED[:3], "WaitUntilNearlyDue", "HoldFraction", "Publish"]
-REPORTED = [*DELIVERED, "ReportToPublisher", "NotDelivered"]
 PARKED_AGAIN = [*DELIVERED, "FindSlots", "ChooseRetry", "IsTooLate", "Park", "IsUnreported", "ParkedAgain"]
 # What the states of an execution take, besides the calls that are simulated.
 SPARE_SECONDS = 0.2
@@ -72,22 +71,25 @@ def test_past_event_is_delivered_at_once():
     assert HOUR <= world.delivered[0] < HOUR + SPARE_SECONDS
 
 
-@pytest.mark.parametrize("registered", ["itself", "another", "another, at the last moment"])
-def test_superseded(registered):
+@pytest.mark.parametrize("seconds_ahead", [5, 1.1])
+def test_superseded(seconds_ahead):
     """An event is not published if its id has another revision, even one that was written a moment ago."""
     world = World(event(id="order-4711"))
-    if "moment" in registered:
-        world.clock.run(world.due - 1.1)
-    world.registered = REVISION if registered == "itself" else "another"
+    world.clock.run(world.due - seconds_ahead)
+    world.registered = "another"
     run = world.run_first()
-    if registered == "itself":
-        assert run.path == DELIVERED
-    else:
-        assert (run.status, run.path, run.output) == ("SUCCEEDED", [*DELIVERED[:3], "Superseded"], {"superseded": True})
-        assert world.delivered == world.reported == []
+    assert (run.status, run.path, run.output) == ("SUCCEEDED", [*DELIVERED[:3], "Superseded"], {"superseded": True})
+    assert world.delivered == world.reported == []
 
 
-@pytest.mark.parametrize("milliseconds", range(0, 1000, 100))
+def test_registered():
+    """An event whose id has its own revision is published."""
+    world = World(event(id="order-4711"))
+    world.registered = REVISION
+    assert world.run_first().path == DELIVERED
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 499, 500, 999])
 def test_register_that_hangs(milliseconds):
     """If the register can't be read in two attempts, the event is delivered, at most 2.5 s late."""
     due = DUE + timedelta(milliseconds=milliseconds)
@@ -97,7 +99,7 @@ def test_register_that_hangs(milliseconds):
     assert 0 <= world.delivered[0] < 2.5 + SPARE_SECONDS
 
 
-@pytest.mark.parametrize("milliseconds", range(1, 1000, 111))
+@pytest.mark.parametrize("milliseconds", [1, 499, 500, 999])
 @pytest.mark.parametrize("error", ["Lambda.Unknown", "States.Timeout"])
 def test_hold_that_fails(milliseconds, error):
     """If the function fails or hangs, the event is delivered at most 1.5 s late, and not early."""
@@ -113,8 +115,8 @@ def test_first_call_that_hangs():
     assert 5 <= world.delivered[0] < 6 + SPARE_SECONDS
 
 
-@pytest.mark.parametrize("early", [0.001, 0.3, 0.85, 0.999, 1.7, 2.5])
-@pytest.mark.parametrize("microsecond", [0, 1000, 250_000])
+@pytest.mark.parametrize("early", [0.001, 0.85, 1.7, 2.5])
+@pytest.mark.parametrize("microsecond", [0, 1000])
 def test_wait_that_ends_early(early, microsecond):
     """However early a Wait ends: the event is published in the second after it is due, in no additional state."""
     due = DUE + timedelta(microseconds=microsecond)
@@ -180,11 +182,7 @@ def test_retries(state, error):
 
 @pytest.mark.parametrize(
     ("fails", "told"),
-    [
-        ({"Publish"}, OWN_TOPIC),
-        ({"Publish", "ReportToPublisher"}, STACK_TOPIC),
-        (SNS, UNDELIVERED),
-    ],
+    [({"Publish"}, OWN_TOPIC), ({"Publish", "ReportToPublisher"}, STACK_TOPIC), (SNS, UNDELIVERED)],
 )
 def test_permanent_error_is_reported_at_once(fails, told):
     """A report has the reason, the id, and the event as it was published: on its own failure topic, or else the
@@ -202,13 +200,6 @@ def test_permanent_error_is_reported_at_once(fails, told):
         "id": "order-4711",
         "event": json.loads(world.event.input)["event"] | {"payload": 'an "order"'},
     }
-
-
-def test_report_without_a_failure_topic():
-    """An event that named no failure topic is reported on the stack's."""
-    world = World(event(), outage({"Publish"}, HOUR, PERMANENT))
-    assert world.run_first().path == REPORTED
-    assert world.reported[0][0] == STACK_TOPIC
 
 
 @pytest.mark.parametrize("error", [PERMANENT, TRANSIENT])
@@ -255,26 +246,20 @@ def test_event_that_can_not_be_parked_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("payload", "becomes"),
-    [("a" * (INPUT_BYTES - 1200), "parked"), ('"' * (INPUT_BYTES // 2 - 600), "reported")],
+    ("payload", "parked", "reported"),
+    [("a" * (INPUT_BYTES - 1200), 1, 0), ('"' * (INPUT_BYTES // 2 - 600), 0, 1)],
     ids=["letters", "quotation marks"],
 )
-def test_large_event(payload, becomes):
+def test_large_event(payload, parked, reported):
     """The largest event is parked again, unless its text doubles where it is escaped twice: that one is reported."""
     world = World(event(payload=payload), outage({"Publish"}, until=HOUR))
-    run = world.run_first()
-    assert (len(world.parked), len(world.reported)) == ((1, 0) if becomes == "parked" else (0, 1))
-    assert run.seconds < MINUTE
+    assert world.run_first().seconds < MINUTE
+    assert (len(world.parked), len(world.reported)) == (parked, reported)
 
 
-OUTCOMES = {
-    "LookUpRevision": [None, "States.Timeout"],
-    "HoldFraction": [None, "States.Timeout"],
+OUTCOMES = {state: [None, "States.Timeout"] for state in RETRIES} | {
     "Publish": [None, PERMANENT, TRANSIENT, "States.Timeout", "States.DataLimitExceeded"],
     "Park": [None, "States.Timeout", "States.DataLimitExceeded"],
-    "ReportToPublisher": [None, "States.Timeout"],
-    "ReportToStackTopic": [None, "States.Timeout"],
-    "SendToUndelivered": [None, "States.Timeout"],
 }
 
 

@@ -17,7 +17,6 @@ from tests.workflows.world import (
     MINUTE,
     NO_PAUSES,
     PERMANENT,
-    REVISION,
     SNS,
     SQS,
     TRANSIENT,
@@ -48,7 +47,7 @@ def parked_by(world: World) -> tuple[dict, float]:
 # --- The slots --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(1, 12))
+@pytest.mark.parametrize("number", [*range(1, 8), 40])
 def test_slot_that_is_chosen(number):
     """An event is parked for its first slot that is at least 10 s ahead; the retry is that slot's number."""
     slot = UNITS[number - 1] * UNIT_SECONDS
@@ -61,14 +60,7 @@ def test_slot_that_is_chosen(number):
 
 @pytest.mark.parametrize(
     ("revision", "unit"),
-    [
-        (REVISION, UNIT_SECONDS),
-        ("99f9-a", 29.985),
-        ("abc5", 22.5),
-        ("a0b0c0d9", 15),
-        ("12345678-1234-1234-1234-123456789012", 16.845),
-        ("only-letters", 15),
-    ],
+    [("99f9-a", 29.985), ("abc5", 22.5), ("12345678-1234-1234-1234-123456789012", 16.845), ("only-letters", 15)],
 )
 def test_unit(revision, unit):
     """A unit is 15 to 30 s, by the first three digits of the revision: throttled events do not all return at once."""
@@ -147,9 +139,10 @@ def test_event_is_delivered_after_an_outage_of_sns(length, error):
     assert world.runs[-1].output["late_ms"] == pytest.approx(1000 * (delivered + CALL_SECONDS), abs=2)
 
 
-@pytest.mark.parametrize("past_hours", [0, 100])
 @pytest.mark.parametrize(
-    ("of", "told"), [({"Publish"}, "FailureTopic"), (SNS, "Undelivered")], ids=["the target fails", "SNS fails"]
+    ("of", "told", "past_hours"),
+    [({"Publish"}, "FailureTopic", 0), (SNS, "Undelivered", 100)],
+    ids=["the target fails", "SNS fails, for an event of the past"],
 )
 def test_event_is_reported_after_24_hours(of, told, past_hours):
     """An event is retried for a day from its due time, or from when it was accepted, and then reported once."""

@@ -14,6 +14,7 @@ TEMPLATE = Template()
 STATES = json.loads(TEMPLATE.definition("Sweep"))["States"]
 INTERVALS = [int(value) for value in TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["AllowedValues"]]
 ENDS = (INTERVALS[0], INTERVALS[-1])
+each_interval = pytest.mark.parametrize("interval", INTERVALS)
 # docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html: iterations of an inline Map that run at a time
 INLINE_ITERATIONS = 40
 # docs.aws.amazon.com/step-functions/latest/dg/choosing-workflow-type.html
@@ -91,18 +92,13 @@ CLOCK_ITEM = (TEMPLATE.resolve({"Ref": "Parked"}), {"S": "clock"}, {"S": "latest
 assert "clock" not in lanes()
 
 
-@pytest.fixture(params=INTERVALS)
-def interval(request) -> int:
-    """Each interval that the template allows, in seconds."""
-    return request.param
-
-
 MINUTES = [60.0 * minute for minute in range(8)]
 # What lies between the last tick of a round and the next round, besides the interval: a sweep, and some transitions. A
 # sweep looks 3 s further ahead than the interval.
 BETWEEN_ROUNDS_SECONDS = 1
 
 
+@each_interval
 def test_ticks_of_four_rounds(interval):
     """Whatever the interval: the first tick is at once, the others in step, and all of a round run side by side."""
     world = World(interval, [0], sweep_seconds=0, call_seconds=0)
@@ -111,6 +107,7 @@ def test_ticks_of_four_rounds(interval):
     assert 62 // interval + 1 <= INLINE_ITERATIONS
 
 
+@each_interval
 def test_usual_minutes(interval):
     """In each minute there is one execution, which ends a few seconds after its successor has started."""
     world = World(interval, MINUTES)
@@ -119,7 +116,8 @@ def test_usual_minutes(interval):
     assert {run.output is not None for run in world.runs} == {True}
 
 
-@pytest.mark.parametrize("missing", [{1}, {6}, {2, 3}, {2, 3, 4}, {1, 3, 5}], ids=str)
+@each_interval
+@pytest.mark.parametrize("missing", [{1}, {2, 3, 4}, {1, 3, 5}], ids=str)
 def test_missing_minutes_leave_no_gap(interval, missing):
     """There is a tick in each interval even if up to three executions in a row are missing."""
     starts = [start for minute, start in enumerate(MINUTES) if minute not in missing]
@@ -131,11 +129,11 @@ def test_missing_minutes_leave_no_gap(interval, missing):
 def test_late_minutes_leave_no_gap(even, odd):
     """There is a tick in each interval, wherever in its minute EventBridge Scheduler starts each execution."""
     starts = [start + (even, odd)[minute % 2] for minute, start in enumerate(MINUTES)]
-    for interval in ENDS:
-        assert World(interval, starts).longest_gap <= interval + BETWEEN_ROUNDS_SECONDS
+    assert World(10, starts).longest_gap <= 10 + BETWEEN_ROUNDS_SECONDS
 
 
-@pytest.mark.parametrize("apart", [0, 0.005, 1, 59])
+@each_interval
+@pytest.mark.parametrize("apart", [0, 0.005, 59])
 def test_duplicate_minutes(interval, apart):
     """If EventBridge Scheduler starts executions twice, no more than two a minute go on, and none is left over."""
     starts = sorted([*MINUTES, *(start + apart for start in MINUTES)])
@@ -145,11 +143,7 @@ def test_duplicate_minutes(interval, apart):
 
 
 @pytest.mark.parametrize("error", ["States.Timeout", "DynamoDB.InternalServerErrorException"])
-@pytest.mark.parametrize(
-    "states",
-    [["RecordStart"], ["LookUpSuccessor"], ["RecordStart", "LookUpSuccessor"]],
-    ids=" and ".join,
-)
+@pytest.mark.parametrize("states", [["RecordStart"], ["LookUpSuccessor"], ["RecordStart", "LookUpSuccessor"]], ids=str)
 def test_failing_record_leaves_no_gap(states, error):
     """If starts can't be recorded or looked up, executions go on, and each minute's overlap: no tick is missing."""
     for interval in ENDS:
@@ -180,7 +174,7 @@ def test_two_that_start_at_once(apart_ms):
 
 
 @pytest.mark.parametrize("hanging", ["RecordStart", "LookUpSuccessor", None])
-@pytest.mark.parametrize("sweep_seconds", [0, 10, 20, 30, 35])
+@pytest.mark.parametrize("sweep_seconds", [0, 20, 35])
 def test_sweep_ends_before_express_does(sweep_seconds, hanging):
     """Without a successor, however long sweeps take, and if other tasks hang: the last round ends in time."""
 
@@ -205,9 +199,7 @@ def test_sweep_ends_before_express_does_with_retries(failing_seconds):
 # --- A tick that fails ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "error", ["Lambda.Unknown", "RuntimeError", "Lambda.TooManyRequestsException", "States.Timeout"]
-)
+@pytest.mark.parametrize("error", ["Lambda.Unknown", "RuntimeError", "States.Timeout"])
 def test_failed_tick_is_retried_with_its_own_holder(error):
     """Whatever a tick fails with: it is called again after a second, with the same holder, so that it enters the leases
     of the dead one. The other ticks are where they were, and the execution succeeds."""
@@ -235,23 +227,17 @@ def test_holders_are_unique():
     assert len({holder for _, holder in world.calls}) == len(world.calls) > 25
 
 
+def fails_between(since: float, until: float) -> Callable[[str, float], str | None]:
+    return lambda state, seconds: "Lambda.Unknown" if state == "Sweep" and since < seconds < until else None
+
+
 def test_missed_ticks():
     """A tick that fails twice is missed. It does not stop the others, and the execution fails at its end, so that it is
-    seen: its cause counts the ticks of all rounds."""
-    world = World(
-        20, [0], error=lambda state, seconds: "Lambda.Unknown" if state == "Sweep" and seconds > 110 else None
-    )
+    seen: its cause counts the ticks of all rounds. A single one is enough."""
+    world = World(20, [0], error=fails_between(110, 1000))
     [run] = world.runs
     assert (run.status, run.error) == ("FAILED", "TicksMissed")
     assert run.cause == "7 of 13 sweeps failed; the log of Sweeper states why"
     assert len(world.calls) == 13 + 7
-
-
-def test_one_missed_tick():
-    """A single missed tick is enough for the execution to fail."""
-
-    def fault(state: str, seconds: float) -> str | None:
-        return "Lambda.Unknown" if state == "Sweep" and 19 < seconds < 29 else None
-
-    run = World(20, [0, 60], error=fault).runs[0]
+    run = World(20, [0, 60], error=fails_between(19, 29)).runs[0]
     assert (run.status, run.cause) == ("FAILED", "1 of 4 sweeps failed; the log of Sweeper states why")

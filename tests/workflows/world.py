@@ -21,11 +21,8 @@ STATES = json.loads(DELIVER)["States"]
 INTERVAL_SECONDS = int(TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["Default"])
 HORIZON = timedelta(seconds=int(TEMPLATE.environment("Ingest")["HORIZON_SECONDS"]))
 REGISTER, PARKED = TEMPLATE.resolve({"Ref": "Register"}), TEMPLATE.resolve({"Ref": "Parked"})
-HOLD, STACK_TOPIC, UNDELIVERED = (
-    TEMPLATE.arn("Hold"),
-    TEMPLATE.arn("FailureTopic"),
-    TEMPLATE.resolve({"Ref": "Undelivered"}),
-)
+HOLD, STACK_TOPIC = TEMPLATE.arn("Hold"), TEMPLATE.arn("FailureTopic")
+UNDELIVERED = TEMPLATE.resolve({"Ref": "Undelivered"})
 
 # Its first digits are 002: its retries are 15 * 1002 ms apart.
 REVISION = "0dbd02a2-74cb-4ef2-9b3c-2f4b39a2b1a4"
@@ -146,20 +143,18 @@ class World:
             case "dynamodb:getItem", {"TableName": table, "Key": key}:
                 assert (table, key) == (REGISTER, {"id": {"S": self.event.id}})
                 # An eventually consistent read may miss the latest write: here it does.
-                is_seen = self.registered and arguments.get("ConsistentRead")
-                return {"Item": {"revision": {"S": self.registered}}} if is_seen else {}, CALL_SECONDS
+                if not self.registered or not arguments.get("ConsistentRead"):
+                    return {}, CALL_SECONDS
+                item = {"id": key["id"], "revision": {"S": self.registered}}
+                read = arguments.get("ProjectionExpression", "revision").split(", ")
+                return {"Item": {name: item[name] for name in read}}, CALL_SECONDS
             case "lambda:invoke", {"FunctionName": function, "Payload": {"due_ms": due_ms}}:
                 assert function == HOLD
                 return {}, max(0, due_ms / 1000 - self.clock.now)
             case "dynamodb:putItem", {"TableName": table, "Item": item}:
                 assert table == PARKED
-                assert {name: [*value] for name, value in item.items()} == {
-                    "lane": ["S"],
-                    "sort_key": ["S"],
-                    "execution": ["S"],
-                    "input": ["S"],
-                    "retry": ["N"],
-                }
+                texts = dict.fromkeys(("lane", "sort_key", "execution", "input"), ["S"])  # noqa: RUF024
+                assert {name: [*value] for name, value in item.items()} == texts | {"retry": ["N"]}
                 parked = {name: next(iter(value.values())) for name, value in item.items()}
                 self.parked[parked["lane"], parked["sort_key"]] = parked
                 self.keys.add(parked["sort_key"])
