@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from punctual_core.event import Rules
 
-type Service = Literal["cloudformation", "dynamodb", "logs", "scheduler", "sns", "sqs", "stepfunctions"]
+type Service = Literal["cloudformation", "cloudwatch", "dynamodb", "logs", "scheduler", "sns", "sqs", "stepfunctions"]
 
 # With the SDK's own (60 s, five attempts) an endpoint that hangs is silent for minutes. No call takes longer: the
 # longest is a long poll of two seconds.

@@ -71,6 +71,26 @@ class Story:
             "missing": self.missing,
         }
 
+    def timeline(self) -> list[tuple[datetime | None, str]]:
+        """Its life: when (UTC) and what, in the order in which it is told."""
+        rows: list[tuple[datetime | None, str]] = []
+        if self.item:
+            kind = f" ({self.claimed_by})" if self.claimed_by else ""
+            rows.append((self.published_at, f"last message with this id{kind}: {self.revision}"))
+        for execution in self.executions:
+            rows.append((execution.started_at, f"execution {execution.name} started"))
+            rows += [(at, f"  {name}") for at, name in execution.states]
+            rows.append((execution.ended_at, f"  {execution.outcome}"))
+        for event in self.parked:
+            retry = f" for retry {event.retry}" if event.retry else ""
+            fate = (
+                "its execution is to start shortly before"
+                if event.state == "parked"
+                else f"{event.state}: not delivered"
+            )
+            rows.append((event.due, f"due{retry}; parked in {event.lane}, {fate}"))
+        return rows
+
     def verdict(self) -> Verdict:
         """What became of the event."""
         for event in self.parked:
