@@ -31,9 +31,7 @@ class Operator:
         trusted = {"Version": "2012-10-17", "Statement": [trust]}
         role = self._iam.create_role(RoleName=self._name, AssumeRolePolicyDocument=json.dumps(trusted))["Role"]["Arn"]
         text = POLICY.read_text()
-        text = text.replace(
-            "STACK-IngestLog-*", stack.physical_id("IngestLog")
-        )  # The emulator names it in its own way.
+        text = text.replace("STACK-IngestLog-*", stack.physical_id("IngestLog"))  # Its name here.
         values = {"PARTITION": "aws", "REGION": stack.region, "ACCOUNT": account, "STACK": stack.stack_name}
         for placeholder, value in values.items():
             text = text.replace(placeholder, value)
