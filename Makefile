@@ -75,8 +75,9 @@ cost: environments  ## Estimate the cost of a month: make cost EVENTS=1000000 IN
 scale: environments  ## Estimate how late bursts and busy months are under the quotas of AWS
 	@$(DEV)/python -m tools.bursts
 
-picture: environments  ## Make the picture in the README again, from what `make demo` prints
+picture: setup  ## Make the pictures in the README again: what `make demo` prints, and the page
 	@$(DEV)/python -m tools.local.demo --svg docs/pictures/demo.svg
+	@PUNCTUAL_WEB_PICTURE=docs/pictures/web.png $(DEV)/pytest -q tests/stack/test_web_browser.py
 
 clean: stop  ## Remove everything that make has made
 	@rm -rf .venv .aws-sam .local node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

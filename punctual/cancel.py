@@ -54,10 +54,13 @@ class Canceled:
 
 
 def cancel(stack: Stack, scheduler: Scheduler, id: str) -> Canceled:
-    """Publish a cancel; then look for the event. Raises `InvalidEvent`, or botocore's errors, if that fails."""
-    scheduler.cancel(id)
-    published_at = datetime.now(UTC)
-    story = story_of(stack, id, ago(RUNNING), seconds=LOOK_UP_SECONDS)
+    """Publish a cancel, and look for the event. Raises `InvalidEvent` or botocore's errors if it is not published."""
+    with ThreadPoolExecutor(1) as looker:
+        # Beside each other: the cancel does not wait for the look, which would find only the cancel once Ingest has it.
+        look = looker.submit(story_of, stack, id, ago(RUNNING), seconds=LOOK_UP_SECONDS)
+        scheduler.cancel(id)
+        published_at = datetime.now(UTC)
+        story = look.result()
     verdict = story.verdict()
     is_late = verdict.due is not None and verdict.due - published_at < CUTOFF
     match verdict.state:
@@ -73,12 +76,8 @@ def cancel(stack: Stack, scheduler: Scheduler, id: str) -> Canceled:
         case "unknown" if story.missing:
             sentence = f"canceled, if there is such an event; {'; '.join(story.missing)}"
         case "unknown":
-            return Canceled(
-                id,
-                "unknown",
-                "no such event found: the cancel is published, in case the event is on its way",
-                is_found=False,
-            )
+            sentence = "no such event found: the cancel is published, in case the event is on its way"
+            return Canceled(id, "unknown", sentence, is_found=False)
         case _:
             return Canceled(id, verdict.state, f"too late: {verdict.sentence}", is_late=True)
     return Canceled(id, verdict.state, sentence, verdict.due, is_late=is_late)

@@ -57,7 +57,7 @@ class View:
     def refresh(self) -> None:
         """Show what has changed."""
         if self._live:
-            self._live.update(self._table(), refresh=True)
+            self._live.update(table_of(self._run), refresh=True)
             return
         for outcome in self._run.outcomes:
             name, state = outcome.scenario.name, self._run.state(outcome)
@@ -66,18 +66,24 @@ class View:
                 elapsed = (self._run.now() - self._run.started_at).total_seconds()
                 self._console.print(f"  {elapsed:5.1f} s  {name:24} {state}")
 
-    def _table(self) -> Table:
-        table = Table("event", "due", "", "state", box=None, padding=(0, 2))
-        for outcome in self._run.outcomes:
-            left = (outcome.due - self._run.now()).total_seconds()
-            state = self._run.state(outcome)
-            table.add_row(
-                outcome.scenario.name,
-                clock(outcome.due) if outcome.has_date else "",
-                f"in {left:.0f} s" if left > 0 and outcome.has_date else "",
-                f"[{style(state)}]{state}",
-            )
-        return table
+
+def table_of(run: Run) -> Table:
+    """What has become of each event so far."""
+    table = Table("event", "due (UTC)", "ms late: SNS", "SQS", "outcome", box=None, pad_edge=False)
+    for column in table.columns[:4]:
+        column.no_wrap = True
+    for column in table.columns[2:4]:
+        column.justify = "right"
+    for outcome in run.outcomes:
+        late = ["", ""]
+        if outcome.deliveries and outcome.is_due_later:
+            delivery = outcome.deliveries[0]
+            late = [f"{milliseconds(outcome.late(at)):,}" for at in (delivery.published_at, delivery.sent_at)]
+        due, state, copies = clock(outcome.due) if outcome.has_date else "", run.state(outcome), len(outcome.deliveries)
+        left = (outcome.due - run.now()).total_seconds() if outcome.has_date else 0
+        more = f", in {left:.0f} s" if left > 0 else f", {copies} times" if copies > 1 else ""
+        table.add_row(outcome.scenario.name, due, *late, Text.assemble((state, style(state)), more, reason(outcome)))
+    return table
 
 
 def style(state: str) -> str:
@@ -155,14 +161,14 @@ def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> N
             }
         )
     else:
-        output.table(_results(run))
+        output.table(table_of(run))
         for event, sentences in problems.items():
             for sentence in sentences:
                 output.line(f"WRONG  {event}: {sentence}")
     if failed:
         raise click.ClickException(f"{failed} of {len(problems)} events did not end as they should")
     if not output.is_json:
-        latest = max(outcome.late(outcome.deliveries[0].published_at) for outcome in _due_later(run))
+        latest = max(o.late(o.deliveries[0].published_at) for o in run.outcomes if o.deliveries and o.is_due_later)
         output.line(f"All {len(problems)} ended as they should: none early, {milliseconds(latest)} ms late at most.")
 
 
@@ -257,31 +263,6 @@ def _cancel_missing(run: Run) -> None:
         for outcome in run.outcomes:
             if outcome.is_missing and not outcome.scenario.is_reported:
                 run.cancel(outcome.id)
-
-
-def _due_later(run: Run) -> list[Outcome]:
-    """The outcomes that have a lateness worth showing."""
-    return [outcome for outcome in run.outcomes if outcome.deliveries and outcome.is_due_later]
-
-
-def _results(run: Run) -> Table:
-    table = Table("event", "due (UTC)", "ms late: SNS", "SQS", "outcome", box=None, pad_edge=False)
-    for column in table.columns[:4]:
-        column.no_wrap = True
-    for column in table.columns[2:4]:
-        column.justify = "right"
-    for outcome in run.outcomes:
-        late = ["", ""]
-        if outcome in _due_later(run):
-            delivery = outcome.deliveries[0]
-            late = [f"{milliseconds(outcome.late(at)):,}" for at in (delivery.published_at, delivery.sent_at)]
-        state, copies = run.state(outcome), len(outcome.deliveries)
-        repeated = f", {copies} times" if copies > 1 else ""
-        due = clock(outcome.due) if outcome.has_date else ""
-        table.add_row(
-            outcome.scenario.name, due, *late, Text.assemble((state, style(state)), repeated, reason(outcome))
-        )
-    return table
 
 
 def _as_json(run: Run, outcome: Outcome, problems: list[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from .schedule import reschedule_command, schedule_command
 from .schema import schema_command
 from .show import show_command
 from .stack import NotConfigured, NotPunctual, Stack, sentence_of
+from .web.command import web_command
 
 EXIT_CODES = "Exit codes: 0 done; 1 refused by AWS, or not everything was done; 2 wrong usage."
 # As CloudFormation takes it: a name, or the stack's ARN.
@@ -80,6 +81,7 @@ for command in (
     resend_command,
     redrive_command,
     schema_command,
+    web_command,
 ):
     command.params += _shared_options(is_group=False)
     command.epilog = "--stack, --region, --profile, and --json may stand here, too."

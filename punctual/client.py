@@ -119,10 +119,6 @@ class Scheduler:
         """
         self._publish({"cancel": id})
 
-    def check_id(self, id: str) -> None:
-        """Raise `InvalidEvent` if this can't be the id of an event."""
-        self._check(_as_message({"cancel": id}))
-
     def _publish(self, fields: Mapping[str, Any]) -> str:
         text = _as_message(fields)
         self._check(text)

@@ -222,11 +222,6 @@ def _arrival(message: dict[str, Any], received_at: datetime) -> Arrival:
 
 def _open_to(topics: str, queue_arn: str) -> str:
     """A queue policy that lets the topics with such ARNs send to it."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        "Condition": {"ArnLike": {"aws:SourceArn": topics}},
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sns, condition = {"Service": "sns.amazonaws.com"}, {"ArnLike": {"aws:SourceArn": topics}}
+    statement = {"Effect": "Allow", "Principal": sns, "Action": "sqs:SendMessage", "Resource": queue_arn}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement | {"Condition": condition}]})

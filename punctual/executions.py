@@ -52,9 +52,8 @@ class Execution:
         match self.status, self.result:
             case "SUCCEEDED", {"message_id": message_id, "late_ms": late}:
                 at = f" at {shown(self.ended_at)} UTC" if self.ended_at else ""
-                return (
-                    f"delivered{at}, {readable(timedelta(milliseconds=late))} after its date, as message {message_id}"
-                )
+                lateness = readable(timedelta(milliseconds=late))
+                return f"delivered{at}, {lateness} after its date, as message {message_id}"
             case "SUCCEEDED", {"superseded": True}:
                 return "not delivered: canceled or replaced"
             case "SUCCEEDED", {"retry_at": retry_at, "problem": problem}:
@@ -95,17 +94,11 @@ def executions_of(stack: Stack, id: str, since: datetime) -> list[Execution]:
 
 def log_entries(stack: Stack, log: str, pattern: str, since: datetime) -> list[dict[str, Any]]:
     """What a log group of the stack (by its logical id) has since then that matches a filter pattern."""
-    pages = (
-        stack.client("logs")
-        .get_paginator("filter_log_events")
-        .paginate(
-            logGroupName=stack.physical_id(log),
-            startTime=max(0, int(since.timestamp() * 1000)),
-            filterPattern=pattern,
-        )
-    )
+    begin = max(0, int(since.timestamp() * 1000))
+    paginator = stack.client("logs").get_paginator("filter_log_events")
+    pages = paginator.paginate(logGroupName=stack.physical_id(log), startTime=begin, filterPattern=pattern)
     # Emulators ignore the pattern, and a function's log has lines that are not JSON.
-    entries = (_object(event["message"]) for page in pages for event in page["events"])
+    entries = (as_object(event["message"]) for page in pages for event in page["events"])
     return [entry for entry in entries if entry]
 
 
@@ -120,20 +113,25 @@ def _from_history(stack: Stack, id: str) -> list[Execution]:
     pages = client.get_paginator("list_executions").paginate(stateMachineArn=stack.output("DeliverArn"))
     for summary in (summary for page in pages for summary in page["executions"] if _is_of(summary["name"], id)):
         described = client.describe_execution(executionArn=summary["executionArn"])
-        input = json.loads(described["input"])
-        if input["id"] != id:
+        execution = described_as(summary | described)
+        if execution.input["id"] != id:
             continue
-        execution = Execution(summary["name"], summary["startDate"].astimezone(UTC), status=summary["status"])
         history = client.get_paginator("get_execution_history").paginate(executionArn=summary["executionArn"])
         for event in (event for page in history for event in page["events"]):
             if entered := event.get("stateEnteredEventDetails"):
                 execution.states.append((event["timestamp"].astimezone(UTC), entered["name"]))
-        if stopped := described.get("stopDate"):
-            execution.ended_at = stopped.astimezone(UTC)
-        execution.input = input
-        execution.result = _result(described.get("output"), described.get("error"), described.get("cause"))
         found.append(execution)
     return found
+
+
+def described_as(described: dict[str, Any]) -> Execution:
+    """An execution, without its states, as an emulator describes it."""
+    execution = Execution(described["name"], described["startDate"].astimezone(UTC), status=described["status"])
+    if stopped := described.get("stopDate"):
+        execution.ended_at = stopped.astimezone(UTC)
+    execution.input = json.loads(described["input"])
+    execution.result = _result(described.get("output"), described.get("error"), described.get("cause"))
+    return execution
 
 
 def _from_logs(stack: Stack, id: str, since: datetime) -> list[Execution]:
@@ -149,11 +147,11 @@ def _from_logs(stack: Stack, id: str, since: datetime) -> list[Execution]:
             other.add(arn)  # Another event, whose id begins with this one and a hyphen.
             found.pop(arn, None)
             continue
-        _note(found.setdefault(arn, Execution(name)), entry, details)
+        note(found.setdefault(arn, Execution(name)), entry, details)
     return list(found.values())
 
 
-def _note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) -> None:
+def note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) -> None:
     """Add an entry of the log, which may come in any order, to its execution."""
     at, type = datetime.fromtimestamp(int(entry["event_timestamp"]) / 1000, UTC), entry["type"]
     if type == "ExecutionStarted":
@@ -167,10 +165,10 @@ def _note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) 
 
 def _input(details: dict[str, Any]) -> dict[str, Any]:
     """An execution's input; empty if the log has none, or only its beginning."""
-    return _object(details.get("input", ""))
+    return as_object(details.get("input", ""))
 
 
-def _object(text: str) -> dict[str, Any]:
+def as_object(text: str) -> dict[str, Any]:
     """A JSON object; empty if the text is none."""
     try:
         return dict(json.loads(text))

@@ -17,8 +17,8 @@ from .stack import Stack
 MAX_BARS = 1000
 # A longer table is printed in pieces of so many rows.
 TABLE_ROWS = 1000
-# Of a time and of the usual id, so that continuations of a table stay in their columns.
-TIME_WIDTH, ID_WIDTH = 23, 36
+# Of a time, of the usual id, and of a state, so that continuations of a table stay in their columns.
+TIME_WIDTH, ID_WIDTH, STATE_WIDTH = 23, 36, 8
 # On a narrower terminal a table would cut its columns.
 TABLE_WIDTH = 100
 
@@ -89,16 +89,16 @@ def list_command(stack: Stack, /, limit: int, **options: Any) -> None:
 
 def tell(output: Output, events: Iterable[Parked], is_first: bool = True) -> None:
     """Print a table of events, or the continuation of one; on a narrow terminal lines, which it wraps."""
-    cells = map(_cells, events)
-    if output.width < TABLE_WIDTH:
-        for due, id, target, payload, state in cells:
+    rows = [_cells(event) for event in events]
+    if output.width < TABLE_WIDTH + max((len(id) - ID_WIDTH for _, id, *_ in rows), default=0):
+        for due, id, target, payload, state in rows:
             output.line(f"{due} UTC  {state}\n  {id}\n  {target}: {payload}")
         return
     table = Table("due (UTC)", "id", "target", "payload", "state", box=None, pad_edge=False, show_header=is_first)
-    for column in table.columns:
-        column.overflow = "fold"  # On a narrow terminal nothing is cut.
-    table.columns[0].min_width, table.columns[1].min_width = TIME_WIDTH, ID_WIDTH
-    for row in cells:
+    for column, width in zip(table.columns, (TIME_WIDTH, ID_WIDTH, None, None, STATE_WIDTH), strict=True):
+        # Nothing is cut: target and payload are folded into what the others leave.
+        column.min_width, column.no_wrap, column.overflow = width, width is not None, "fold"
+    for row in rows:
         table.add_row(*row)
     output.table(table)
 

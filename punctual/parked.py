@@ -116,8 +116,7 @@ class Selection:
             "TableName": table,
             "KeyConditionExpression": "lane = :lane AND sort_key BETWEEN :after AND :before",
             "ExpressionAttributeValues": values,
-            # A word that is reserved.
-            **({"ExpressionAttributeNames": {"#input": "input"}} if self.reads_input else {}),
+            **({"ExpressionAttributeNames": {"#input": "input"}} if self.reads_input else {}),  # a reserved word
             **({"FilterExpression": " AND ".join(filters)} if filters else {}),
         }
 
@@ -208,11 +207,9 @@ def state_of(event: Parked, item: Item | None) -> State:
 
 def registered(stack: Stack, id: str) -> Item | None:
     """The register's item for this id. Consistent: what was published a moment ago is there."""
-    item: Item | None = (
-        stack.client("dynamodb")
-        .get_item(TableName=stack.output("RegisterTableName"), Key={"id": {"S": id}}, ConsistentRead=True)
-        .get("Item")
-    )
+    table, key = stack.output("RegisterTableName"), {"id": {"S": id}}
+    answer = stack.client("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True)
+    item: Item | None = answer.get("Item")
     return item
 
 

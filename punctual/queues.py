@@ -1,6 +1,6 @@
 """Commands for the queues that keep what failed: `resend` and `redrive`."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,18 +86,18 @@ class Queue:
         return max(0, int(attributes[name]) - len(self._held))
 
 
-def resend(stack: Stack, queue: Queue, id: str | None = None, dry_run: bool = False) -> Generator[Attempt]:
+def resend(stack: Stack, queue: Queue, ids: Container[str] | None = None, dry_run: bool = False) -> Generator[Attempt]:
     """Publish each failure report's event to the input topic, and delete it from the queue when SNS has accepted it;
-    with `id` only that event, with `dry_run` none. Raises botocore's errors if queue or register cannot be read."""
+    with `ids` only these events, with `dry_run` none. Raises botocore's errors if queue or register cannot be read."""
     sns, topic, resent = stack.client("sns"), stack.output("InputTopicArn"), set[str]()
     for message in queue.messages():
-        report = _report_in(message)
+        report = report_in(message)
         if not report:  # Somebody else wrote to the queue.
-            if id is None:
+            if ids is None:
                 yield Attempt(message["MessageId"], kept_because="it is not a failure report")
             continue
         event_id, error = report["id"], report["error"]
-        if id not in (None, event_id):
+        if ids is not None and event_id not in ids:
             continue
         if reason := _objection_to(stack, report, message, resent):
             yield Attempt(event_id, error, reason)
@@ -113,15 +113,15 @@ def resend(stack: Stack, queue: Queue, id: str | None = None, dry_run: bool = Fa
         yield Attempt(event_id, error)
 
 
-def redrive(stack: Stack, queue: Queue, id: str | None = None, dry_run: bool = False) -> Generator[Attempt]:
-    """Send each message of the dead-letter queue to the input queue, then delete it; with `id` only what has this
-    MessageId or is about this event, with `dry_run` none. Raises botocore's errors."""
+def redrive(stack: Stack, queue: Queue, ids: Container[str] | None = None, dry_run: bool = False) -> Generator[Attempt]:
+    """Send each message of the dead-letter queue to the input queue, then delete it; with `ids` only what has
+    one of them as its MessageId or is about such an event, with `dry_run` none. Raises botocore's errors."""
     sqs, input_queue, topic = stack.client("sqs"), stack.physical_id("InputQueue"), stack.output("InputTopicArn")
     for message in queue.messages():
         envelope = _json(message["Body"])
         from_topic = envelope.get("TopicArn", topic) if isinstance(envelope, dict) else topic
-        message_id, event_id = _ids_in(envelope, message)
-        if id not in (None, message_id, event_id):
+        message_id, event_id = ids_in(message)
+        if ids is not None and message_id not in ids and event_id not in ids:
             continue
         if from_topic != topic:
             yield Attempt(message_id, kept_because=f"it is a notification of {from_topic}")
@@ -132,7 +132,8 @@ def redrive(stack: Stack, queue: Queue, id: str | None = None, dry_run: bool = F
         yield Attempt(event_id or message_id)
 
 
-def _report_in(message: dict[str, Any]) -> dict[str, Any] | None:
+def report_in(message: dict[str, Any]) -> dict[str, Any] | None:
+    """The failure report that a message of the Undelivered queue is; None if it is something else."""
     report = _json(message["Body"])
     is_report = isinstance(report, dict) and "event" in report and isinstance(report.get("error"), str)
     return report if is_report and isinstance(report.get("id"), str) else None
@@ -169,8 +170,9 @@ def _as_published(report: dict[str, Any]) -> str:
     return as_json(event)
 
 
-def _ids_in(envelope: Any, message: dict[str, Any]) -> tuple[str, str | None]:
-    """The MessageId of a notification, and the event's own id if it has one."""
+def ids_in(message: dict[str, Any]) -> tuple[str, str | None]:
+    """The MessageId of a notification in a queue, and its event's own id if it has one."""
+    envelope = _json(message["Body"])
     if not isinstance(envelope, dict):
         return message["MessageId"], None
     event = _json(envelope.get("Message"))
@@ -206,7 +208,10 @@ def resend_command(stack: Stack, id: str | None, dry_run: bool) -> None:
     Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
     accepted it. A past date is delivered at once. What was canceled or replaced since stays in the queue.
     """
-    with Queue(stack, stack.output("UndeliveredUrl")) as queue, closing(resend(stack, queue, id, dry_run)) as attempts:
+    with (
+        Queue(stack, stack.output("UndeliveredUrl")) as queue,
+        closing(resend(stack, queue, {id} if id else None, dry_run)) as attempts,
+    ):
         _tell(attempts, "would be published again" if dry_run else "published again", queue)
 
 
@@ -221,7 +226,7 @@ def redrive_command(stack: Stack, id: str | None, dry_run: bool) -> None:
     support a dead-letter queue that SNS writes to, as it does here.)
     """
     url = stack.output("InputDeadLettersUrl")
-    with Queue(stack, url) as queue, closing(redrive(stack, queue, id, dry_run)) as attempts:
+    with Queue(stack, url) as queue, closing(redrive(stack, queue, {id} if id else None, dry_run)) as attempts:
         _tell(attempts, "would be moved" if dry_run else "moved", queue)
 
 

@@ -183,11 +183,8 @@ class Run:
         for scenario in self.scenarios:
             message, published_at = self._message(scenario), self.now()
             message_id = self._publish(message)
-            self.outcomes.append(
-                Outcome(
-                    scenario, _id_in(message) or message_id, message, message_id, published_at, self._at(scenario.due)
-                )
-            )
+            id, due = _id_in(message) or message_id, self._at(scenario.due)
+            self.outcomes.append(Outcome(scenario, id, message, message_id, published_at, due))
 
     def watch(self) -> Iterator[None]:
         """Update the outcomes until the end of the run, a few times a second."""
@@ -322,18 +319,13 @@ class Run:
         if scenario.text is not None:
             return scenario.text
         due = self._at(scenario.due)
-        message: dict[str, Any] = {
-            "target": self.topics[scenario.target],
-            "user": "punctual check",
-            "payload": scenario.name,
-        }
+        message: dict[str, Any] = {"target": self.topics[scenario.target], "user": "punctual check"}
+        message["payload"] = scenario.name
         if scenario.is_delay:
             message["delay"] = round((due - self.now()).total_seconds(), 3)
         elif scenario.timezone:
-            message |= {
-                "date": due.astimezone(ZoneInfo(scenario.timezone)).replace(tzinfo=None).isoformat(),
-                "timezone": scenario.timezone,
-            }
+            local = due.astimezone(ZoneInfo(scenario.timezone)).replace(tzinfo=None)
+            message |= {"date": local.isoformat(), "timezone": scenario.timezone}
         else:
             message["date"] = due.isoformat()
         if scenario.failure_topic:

@@ -16,6 +16,8 @@ from . import __version__
 
 type Schema = dict[str, Any]
 
+LINE_LENGTH = 120
+
 # The errors of messages that the schemas allow and a stack refuses, as regular expressions, and why.
 BEYOND_SCHEMA = {
     "the message contains a number that is too large": "a JSON value may have any",
@@ -128,12 +130,9 @@ def schemas() -> dict[str, Schema]:
 
 def _asyncapi(messages: dict[str, Schema]) -> Schema:
     """The topics. `address` is null: the ARNs are outputs of the stack, and fields of the event."""
-    payloads = {
-        name: {key: value for key, value in schema.items() if key != "$schema"} for name, schema in messages.items()
-    }
     described: dict[str, Schema] = {
-        name: {"title": payload["title"], "contentType": "application/json", "payload": payload}
-        for name, payload in payloads.items()
+        name: {"title": schema["title"], "contentType": "application/json", "payload": {"$ref": f"./{name}.json"}}
+        for name, schema in messages.items()
     }
     described["delivery"] = {
         "title": "A delivery",
@@ -155,11 +154,7 @@ def _asyncapi(messages: dict[str, Schema]) -> Schema:
     topics = {
         "input": ("The stack's output InputTopicArn.", "receive", ["event", "cancel"]),
         "target": ("The field `target` of the event.", "send", ["delivery"]),
-        "failure": (
-            "The field `failure_topic` of the event, or the stack's output.",
-            "send",
-            ["failure-report"],
-        ),
+        "failure": ("The field `failure_topic` of the event, or the stack's output.", "send", ["failure-report"]),
     }
     return {
         "asyncapi": "3.0.0",
@@ -186,8 +181,22 @@ def _asyncapi(messages: dict[str, Schema]) -> Schema:
     }
 
 
+def _lines(value: Any, indent: str = "", used: int = 0) -> str:
+    """A value as JSON of short lines: what fits into one is not broken."""
+    line = json.dumps(value)
+    if not isinstance(value, dict | list) or len(indent) + used + len(line) < LINE_LENGTH:
+        return line
+    inner, (begin, end) = indent + "  ", "{}" if isinstance(value, dict) else "[]"
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name)}: {_lines(part, inner, len(name) + 4)}" for name, part in value.items()]
+    else:
+        parts = [_lines(part, inner) for part in value]
+    return f"{begin}\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}{end}"
+
+
 @click.command("schema")
 @click.argument("name", type=click.Choice(["asyncapi", "event", "cancel", "failure-report"]), default="asyncapi")
 def schema_command(name: str) -> None:
-    """Print the message format: NAME is event, cancel, or failure-report for its JSON Schema, or asyncapi for all."""
-    click.echo(json.dumps(schemas()[name], indent=2))
+    """Print the message format: NAME is event, cancel, or failure-report for its JSON Schema, or asyncapi for the
+    topics, which refers to the others as files beside it."""
+    click.echo(_lines(schemas()[name]))

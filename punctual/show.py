@@ -64,9 +64,8 @@ def _decided(stack: Stack, id: str, since: datetime, output: Output) -> Story:
     while True:
         story, now = story_of(stack, id, since), datetime.now(UTC)
         verdict = story.verdict()
-        if verdict.state in DECIDED or (
-            verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
-        ):
+        is_lost = verdict.state in ("unclear", "unknown") and (now > give_up_at or story.missing)
+        if verdict.state in DECIDED or is_lost:
             return story
         if verdict.sentence != told:
             told = verdict.sentence
@@ -83,21 +82,7 @@ def _pause(verdict: Verdict, now: datetime) -> float:
 
 
 def _timeline(story: Story) -> Table:
-    rows: list[tuple[datetime | None, str]] = []
-    if story.item:
-        kind = f" ({story.claimed_by})" if story.claimed_by else ""
-        rows.append((story.published_at, f"last message with this id{kind}: {story.revision}"))
-    for execution in story.executions:
-        rows.append((execution.started_at, f"execution {execution.name} started"))
-        rows += [(at, f"  {name}") for at, name in execution.states]
-        rows.append((execution.ended_at, f"  {execution.outcome}"))
-    for event in story.parked:
-        retry = f" for retry {event.retry}" if event.retry else ""
-        fate = (
-            "its execution is to start shortly before" if event.state == "parked" else f"{event.state}: not delivered"
-        )
-        rows.append((event.due, f"due{retry}; parked in {event.lane}, {fate}"))
     table = Table("time (UTC)", story.id, box=None, pad_edge=False)
-    for at, text in rows:
+    for at, text in story.timeline():
         table.add_row(shown(at) if at else "", text)
     return table

@@ -4,22 +4,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import boto3
+from botocore import exceptions as sdk
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    TokenRetrievalError,
-    UnauthorizedSSOTokenError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from punctual_core.event import Rules
 
-type Service = Literal["cloudformation", "dynamodb", "logs", "scheduler", "sns", "sqs", "stepfunctions"]
+type Service = Literal["cloudformation", "cloudwatch", "dynamodb", "logs", "scheduler", "sns", "sqs", "stepfunctions"]
 
 # With the SDK's own (60 s, five attempts) an endpoint that hangs is silent for minutes. No call takes longer: the
 # longest is a long poll of two seconds.
@@ -111,15 +101,15 @@ class Stack:
 def sentence_of(error: ClientError | BotoCoreError) -> str:
     """What an error of AWS or its SDK means for the user."""
     match error:
-        case NoRegionError():
+        case sdk.NoRegionError():
             return (
                 "no AWS Region is configured: set AWS_DEFAULT_REGION, or choose a profile that names one (AWS_PROFILE)"
             )
-        case NoCredentialsError() | PartialCredentialsError():
+        case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
             return "no AWS credentials were found: log in, or choose a profile that has some (AWS_PROFILE)"
-        case CredentialRetrievalError() | TokenRetrievalError() | UnauthorizedSSOTokenError():
+        case sdk.CredentialRetrievalError() | sdk.TokenRetrievalError() | sdk.UnauthorizedSSOTokenError():
             return f"the AWS credentials could not be loaded: {error}"
-        case ConnectionError() | HTTPClientError():
+        case sdk.ConnectionError() | sdk.HTTPClientError():
             return f"AWS cannot be reached: {error}"
         case ClientError():
             answer = error.response.get("Error", {})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,21 +12,10 @@ from .moments import from_seconds, shown
 from .parked import Item, Parked, find_parked, registered
 from .stack import Stack, sentence_of
 
-type State = Literal[
-    "parked",
-    "waiting",
-    "retried",
-    "delivered",
-    "canceled",
-    "replaced",
-    "refused",
-    "not delivered",
-    "unclear",
-    "unknown",
-]
-
 # Nothing more happens to an event that has come to one of these.
-DECIDED = ("delivered", "canceled", "replaced", "refused", "not delivered")
+type Decided = Literal["delivered", "canceled", "replaced", "refused", "not delivered"]
+type State = Decided | Literal["parked", "waiting", "retried", "unclear", "unknown"]
+DECIDED: tuple[Decided, ...] = get_args(Decided.__value__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +71,26 @@ class Story:
             "missing": self.missing,
         }
 
+    def timeline(self) -> list[tuple[datetime | None, str]]:
+        """Its life: when (UTC) and what, in the order in which it is told."""
+        rows: list[tuple[datetime | None, str]] = []
+        if self.item:
+            kind = f" ({self.claimed_by})" if self.claimed_by else ""
+            rows.append((self.published_at, f"last message with this id{kind}: {self.revision}"))
+        for execution in self.executions:
+            rows.append((execution.started_at, f"execution {execution.name} started"))
+            rows += [(at, f"  {name}") for at, name in execution.states]
+            rows.append((execution.ended_at, f"  {execution.outcome}"))
+        for event in self.parked:
+            retry = f" for retry {event.retry}" if event.retry else ""
+            fate = (
+                "its execution is to start shortly before"
+                if event.state == "parked"
+                else f"{event.state}: not delivered"
+            )
+            rows.append((event.due, f"due{retry}; parked in {event.lane}, {fate}"))
+        return rows
+
     def verdict(self) -> Verdict:
         """What became of the event."""
         for event in self.parked:
@@ -98,10 +107,8 @@ class Story:
         if self.parked or self.executions:  # Of earlier messages alone.
             return Verdict("replaced", f"replaced by the message {self.revision}, published{published}")
         if self.item:
-            return Verdict(
-                "unclear",
-                f"published{published}, and no longer parked: no execution since {shown(self.since)} UTC is known",
-            )
+            gone = f"no longer parked: no execution since {shown(self.since)} UTC is known"
+            return Verdict("unclear", f"published{published}, and {gone}")
         return Verdict("unknown", f"never seen here, or longer ago than {shown(self.since)} UTC")
 
     def _of_parked(self, event: Parked) -> Verdict:
@@ -136,8 +143,7 @@ class Story:
         delivered = [execution for execution in self.executions if "message_id" in execution.result]
         sentence = f"canceled by the message {self.revision}, published{published}"
         if not self.claimed_by and not self.parked:
-            sentence = f"canceled or no longer known: its last message was published{published}"
-            return Verdict("unclear", sentence)
+            return Verdict("unclear", f"canceled or no longer known: its last message was published{published}")
         if not delivered:
             return Verdict("canceled", sentence)
         last = delivered[-1]

@@ -15,8 +15,7 @@ from botocore.exceptions import ClientError
 from .event import Event
 from .lanes import lane_of, sort_key, sortable
 
-# A killed sweep keeps its lane for so long after it renewed its lease: with the interval of 5 s and the lead of 3 s its
-# events are at most 8 s late.
+# A killed sweep keeps its lane for so long: with the interval of 5 s and the lead of 3 s its events are 8 s late.
 LEASE = timedelta(seconds=6)
 # Of a BatchWriteItem, by AWS: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
 MAX_DELETES = 25
@@ -41,14 +40,9 @@ class Parking:
 
     def park(self, event: Event) -> None:
         """Keep an event until a sweep takes it. While it is parked, parking it again changes nothing."""
-        self._client.put_item(
-            TableName=self._table,
-            Item={
-                **_key(lane_of(event.id), sort_key(event.due, event.revision)),
-                "execution": {"S": event.execution_name},
-                "input": {"S": event.input},
-            },
-        )
+        key = _key(lane_of(event.id), sort_key(event.due, event.revision))
+        item = {"execution": {"S": event.execution_name}, "input": {"S": event.input}}
+        self._client.put_item(TableName=self._table, Item=key | item)
 
     def remove(self, lane: str, sort_key: str) -> None:
         """Delete an event from its lane, if it is still there."""
@@ -57,9 +51,8 @@ class Parking:
     def first_keys(self, lane: str, before: datetime, limit: int) -> list[str]:
         """The sort keys of the lane's first events due before that time, at most `limit`. Eventually consistent, which
         costs half: it may miss the last second's writes, which the next sweep sees."""
-        query = self._due_before(lane, before)
-        found = self._client.query(**query, Limit=limit, ProjectionExpression="sort_key")["Items"]
-        return [item["sort_key"]["S"] for item in found]
+        query = self._due_before(lane, before) | {"Limit": limit, "ProjectionExpression": "sort_key"}
+        return [item["sort_key"]["S"] for item in self._client.query(**query)["Items"]]
 
     def due_before(self, lane: str, before: datetime) -> Iterator[ParkedEvent]:
         """Every event in the lane due before that time, the earliest first. Reads a page (1 MB) at a time, so a lane of

@@ -44,14 +44,13 @@ MAX_UNDELETED = 750
 INVOCATION_SECONDS = 3
 # How long to wait for a start or a delete that may never be answered.
 PATIENCE_SECONDS = 2
-# After an attempt to delete in vain, at most; at random, so that many lanes do not try again together.
+# After a delete in vain, at most; at random, so that many lanes do not try again together.
 DELETE_PAUSE_SECONDS = 0.5
 # How long a lane is held only to delete what the table throttled. Its other events wait meanwhile.
 LAST_DELETES_SECONDS = 7
+RELEASE_SECONDS = 1  # A release, or an answer, takes a moment.
 RENEW_AFTER = LEASE / 3
-# A release, or an answer, takes a moment.
-RELEASE_SECONDS = 1
-# With less of the invocation's time left nothing more is started: what was started has to be deleted.
+# With less time left nothing more is started: what was started has to be deleted.
 DEADLINE_MARGIN_SECONDS = LAST_DELETES_SECONDS + RELEASE_SECONDS
 # Each thread has a next event while the oldest batch is settled; a lane of any length takes little memory.
 BATCHES_IN_FLIGHT = 1 + 2 * THREADS // MAX_DELETES
@@ -74,9 +73,8 @@ class SweepResult:
 
     def __add__(self, other: "SweepResult") -> "SweepResult":
         """What two sweeps did together."""
-        overdue_seconds = max(self.overdue_seconds, other.overdue_seconds)
         counts = self.started + other.started, self.retried + other.retried, self.failed + other.failed
-        return SweepResult(*counts, overdue_seconds)
+        return SweepResult(*counts, max(self.overdue_seconds, other.overdue_seconds))
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,9 @@ class DueLane:
 
 @dataclass(frozen=True)
 class Sweeper:
-    """Finds the lanes with something due, and starts what is due in each.
+    """Starts what is due in each lane. `delegate` gives a lane an invocation of its own, and says whether it could.
 
-    `holder` names an invocation on the leases it takes; a lane that another one holds is passed over. `delegate` gives
-    a lane an invocation of its own, and says whether it could.
+    `holder` names an invocation on the leases it takes; a lane that another one holds is passed over.
     """
 
     horizon: timedelta
@@ -121,13 +118,10 @@ class Sweeper:
         try:
             due = self._look(lane, deadline.now())
             if due and due.count >= MANY_STARTS and may_delegate and self.delegate(lane):
-                # Then once more here: if that invocation was lost, the lease is free. Not for long, so that the next
-                # tick's invocation of the lane finds it free, too.
                 sleep(INVOCATION_SECONDS)
-                due, deadline = (
-                    self._look(lane, deadline.now()),
-                    deadline.within(PATIENCE_SECONDS + DEADLINE_MARGIN_SECONDS),
-                )
+                # If that invocation was lost, the lease is free. Not for long, so that the next tick's finds it free.
+                deadline = deadline.within(PATIENCE_SECONDS + DEADLINE_MARGIN_SECONDS)
+                due = self._look(lane, deadline.now())
             if due:
                 result.overdue_seconds = max((deadline.now() - due.earliest).total_seconds(), 0.0)
                 LaneSweep(self, due, holder, deadline, threads, result).run()
@@ -234,8 +228,7 @@ class LaneSweep:
         while len(self.undeleted) > most_left and not self.deadline.has_passed(margin):
             with suppress(ClientError, BotoCoreError):  # A delete needs no lease.
                 self._holds_lease()
-            keys = [self.undeleted.popleft() for _ in range(min(MAX_DELETES, len(self.undeleted)))]
-            if not self._delete(keys):
+            if not self._delete([self.undeleted.popleft() for _ in range(min(MAX_DELETES, len(self.undeleted)))]):
                 sleep(DELETE_PAUSE_SECONDS * random.random())
 
     def _holds_lease(self) -> bool:
@@ -273,11 +266,9 @@ sweeper = _from_environment()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda's entry. `event` names the `holder` of a tick's leases, or the `lane` of an invocation of its own; returns
-    what the sweep did, for the console."""
+    """Lambda's entry. `event` names a tick's `holder`, or one `lane` to sweep; returns what was done."""
     deadline = Deadline.of_invocation(context, datetime.now(UTC))
-    # Not the request id: Lambda may run an asynchronous invocation twice. A retry of a tick names the same holder, and
-    # so enters the leases of the one that was killed.
+    # The retry of a killed tick names its holder, and enters its leases. Lambda may use a request id twice.
     holder, lane = event.get("holder") or str(uuid4()), event.get("lane")
     result = sweeper.tick([lane] if lane else lanes(), holder, deadline, may_delegate=not lane)
     counts = {"SweepStarts": result.started, "Retries": result.retried, "SweepFailures": result.failed}

@@ -41,11 +41,9 @@ def test_the_template_needs_no_file_but_the_zip(packaged):
     parameters = template["Parameters"]
     assert "Default" not in parameters["CodeBucket"] and parameters["CodeKey"]["Default"] == code.name
     assert code.name == f"punctual-{__version__}.zip"
-    assert (parameters["Architecture"]["Default"], parameters["Architecture"]["AllowedValues"]) == (
-        "x86_64",
-        ["x86_64"],
-    )
-    assert parameters["PythonRuntime"]["AllowedValues"] == [parameters["PythonRuntime"]["Default"]]
+    assert parameters["Architecture"]["Default"] == "x86_64"
+    for name in ("Architecture", "PythonRuntime"):
+        assert parameters[name]["AllowedValues"] == [parameters[name]["Default"]]
     for name in Template().resources("AWS::Serverless::StateMachine"):
         properties = template["Resources"][name]["Properties"]
         assert "States" in properties["Definition"] and "DefinitionUri" not in properties

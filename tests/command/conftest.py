@@ -23,6 +23,7 @@ from punctual_core.register import Register
 
 from punctual.cli import main
 from tests.aws_limits import violations
+from tests.conftest import record
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
@@ -53,7 +54,9 @@ def punctual(capsys: pytest.CaptureFixture) -> Callable[..., Result]:
 @dataclass
 class FakeStack:
     """What the commands use of a stack: its outputs, the input topic with a queue behind it, the Undelivered queue.
-    `errors` are answers of AWS by operation."""
+
+    `errors` and `answers` are what AWS says to an operation: an answer gets the function that makes the call, and the
+    call's parameters. `calls` are all operations so far, with their parameters."""
 
     sns: Any
     sqs: Any
@@ -63,7 +66,9 @@ class FakeStack:
     outputs: dict[str, str]
     parameters: dict[str, str] = field(default_factory=dict)
     physical_ids: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, ClientError] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    answers: dict[str, Callable[[Callable[..., dict], dict], dict]] = field(default_factory=dict)
+    calls: list[tuple[str, dict]] = field(default_factory=list)
 
     def refuse(self, operation: str, code: str, message: str = "") -> None:
         self.errors[operation] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
@@ -101,8 +106,11 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
 
         def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
             refused.extend(violations(client.meta.service_model.operation_model(operation), parameters))
+            fake.calls.append((operation, parameters))
             if operation in fake.errors:
                 raise fake.errors[operation]
+            if found := fake.answers.get(operation):
+                return found(lambda parameters=parameters: call(client, operation, parameters), parameters)
             if operation == "DescribeStacks":
                 name = parameters["StackName"]
                 if name != "punctual":
@@ -148,11 +156,7 @@ class Tables:
     def publish(self, message: dict[str, Any], number: int = 0, at: datetime = NOW) -> str:
         """Have Ingest take a message that was published then, with the MessageId of that number, and return that."""
         id = str(uuid.UUID(int=number << 96 | number))  # Numbers differ in the first eight digits.
-        sent_at = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        body = {"Message": json.dumps(message), "MessageId": id, "Timestamp": sent_at}
-        attributes = {"SentTimestamp": str(int(at.timestamp() * 1000)), "ApproximateReceiveCount": "1"}
-        record = {"body": json.dumps(body), "messageId": id, "receiptHandle": "r", "attributes": attributes}
-        self.ingest.take(record, at)
+        self.ingest.take(record(message, at, message_id=id), at)
         return id
 
     def park(self, due: datetime, id: str | None = None, number: int = 0, at: datetime = NOW, **fields: Any) -> str:
@@ -175,6 +179,11 @@ class Tables:
             "retry": {"N": str(retry)},
         }
         self.dynamodb.put_item(TableName="Parked", Item=item | changed)
+        self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+
+    def unpark(self) -> None:
+        """Delete the only parked event, as Sweeper does when it starts its execution."""
+        [item] = self.parked()
         self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
 
     def parked(self) -> list[dict[str, Any]]:
@@ -210,8 +219,10 @@ class Log:
             logs.create_log_stream(logGroupName=group, logStreamName="stream")
 
     def _put(self, group: str, at: datetime, entry: dict[str, Any] | str) -> None:
-        message = entry if isinstance(entry, str) else json.dumps(entry)
-        event = {"timestamp": int(at.timestamp() * 1000), "message": message}
+        event = {
+            "timestamp": int(at.timestamp() * 1000),
+            "message": entry if isinstance(entry, str) else json.dumps(entry),
+        }
         self._logs.put_log_events(logGroupName=group, logStreamName="stream", logEvents=[event])
 
     def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:
@@ -252,13 +263,7 @@ def ended(output: dict, seconds: float) -> tuple:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+def calls(stack: FakeStack) -> list[tuple[str, dict]]:
     """Every call of AWS from here on: operation and parameters."""
-    call, made = BaseClient._make_api_call, []
-
-    def note(client: BaseClient, operation: str, parameters: dict) -> dict:
-        made.append((operation, parameters))
-        return call(client, operation, parameters)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", note)
-    return made
+    stack.calls.clear()
+    return stack.calls

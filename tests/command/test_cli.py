@@ -1,15 +1,18 @@
 """Every failure of `punctual` is one sentence and an exit code: 2 for wrong usage, 1 for what AWS refuses."""
 
 import json
+import os
 from datetime import datetime, timedelta
 
 import pytest
-from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from punctual import __version__
 from punctual.moments import readable, shown
 from punctual.stack import Stack, sentence_of
+from tests.command.conftest import Result
+
+REGION = {"AWS_DEFAULT_REGION": "eu-central-1"}
+KEYS = REGION | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
 
 @pytest.mark.parametrize(
@@ -42,23 +45,12 @@ def test_help_needs_no_aws(punctual, no_aws, arguments):
     assert result.output.startswith("Usage: punctual")
 
 
-def test_the_version(punctual):
-    assert punctual("--version").output == f"{__version__}\n"
-
-
-def test_a_missing_stack(stack, punctual):
-    result = punctual("--stack", "punctal", "resend")
-    assert (result.code, result.output) == (1, "")
-    assert result.error == (
-        "punctual: Stack with id punctal does not exist in this account and Region (name another with --stack)\n"
-    )
-
-
 @pytest.mark.parametrize("arguments", [["--stack", "x", "resend"], ["resend", "--stack", "x"]])
 def test_the_stack_is_named_before_or_after_the_command_or_in_the_environment(stack, punctual, monkeypatch, arguments):
     """The option wins over the variable."""
     monkeypatch.setenv("PUNCTUAL_STACK", "y")
-    assert "Stack with id x does not exist" in punctual(*arguments).error
+    missing = "punctual: Stack with id x does not exist in this account and Region (name another with --stack)\n"
+    assert punctual(*arguments) == Result(1, "", missing)
     assert "Stack with id y does not exist" in punctual("resend").error
     assert punctual("--stack", "y", "resend", "--stack", "punctual").code == 0
 
@@ -68,16 +60,16 @@ def test_region_and_profile_are_those_of_the_options(stack, punctual, monkeypatc
     (tmp_path / "config").write_text("[profile other]\nregion = us-west-2\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    regions, call = [], BaseClient._make_api_call
+    regions, make = set(), Stack.client
 
-    def note(client, operation, parameters):
-        regions.append(client.meta.region_name)
-        return call(client, operation, parameters)
+    def note(self, service, **config):
+        regions.add((client := make(self, service, **config)).meta.region_name)
+        return client
 
-    monkeypatch.setattr(BaseClient, "_make_api_call", note)
+    monkeypatch.setattr(Stack, "client", note)
     punctual("resend", "--region", "eu-west-1")
     punctual("--profile", "other", "resend")
-    assert set(regions) == {"eu-west-1", "us-west-2"}
+    assert regions == {"eu-west-1", "us-west-2"}
 
 
 @pytest.mark.parametrize("arguments", [["--json", "resend", "now"], ["resend", "--json", "--stack", "nowhere"]])
@@ -94,82 +86,52 @@ def test_an_endpoint_that_hangs_is_given_up_in_half_a_minute():
     assert 3 * max(config.connect_timeout, config.read_timeout) <= 30
 
 
-@pytest.mark.parametrize(
-    "setting", ["credential_process = /no/such/program", "web_identity_token_file = /no/such/file\nrole_arn = arn:x"]
-)
-def test_credentials_that_cannot_be_loaded_are_one_sentence(punctual, no_aws, monkeypatch, tmp_path, setting):
-    """Whatever the SDK raises: here FileNotFoundError, which is none of its own."""
-    (tmp_path / "config").write_text(f"[default]\nregion = eu-central-1\n{setting}\n")
-    result = punctual("list")
-    assert (result.code, result.error.count("\n")) == (1, 1)
-    assert result.error.startswith("punctual: the AWS credentials could not be loaded: ")
-
-
-def test_a_stack_that_is_something_else(stack, punctual):
-    stack.outputs.clear()
-    result = punctual("resend")
-    assert result.code == 1
-    assert result.error == (
-        "punctual: the stack punctual is not a complete stack of Punctual: it has no output UndeliveredUrl\n"
-    )
-
-
-def test_aws_out_of_reach(stack, punctual):
-    stack.errors["DescribeStacks"] = EndpointConnectionError(endpoint_url="https://aws.invalid/")
-    result = punctual("resend")
-    assert result.code == 1
-    assert result.error.startswith("punctual: AWS cannot be reached: Could not connect")
-    assert result.error.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "sentence"),
-    [
-        ("AWS_ENDPOINT_URL", "nowhere", "Invalid endpoint: nowhere"),
-        ("AWS_MAX_ATTEMPTS", "many", "invalid literal for int() with base 10: 'many'"),
-    ],
-)
-def test_a_setting_that_the_sdk_cannot_use(punctual, monkeypatch, name, value, sentence):
-    """The environment is no argument, so the exit code is 1."""
-    monkeypatch.setenv(name, value)
-    result = punctual("resend")
-    assert (result.code, result.error) == (1, f"punctual: a setting of the AWS SDK is wrong: {sentence}\n")
-
-
 @pytest.fixture
 def no_aws(monkeypatch, tmp_path):
     """An environment without credentials, Region, or profile."""
-    for name in (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_DEFAULT_REGION",
-        "AWS_PROFILE",
-    ):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-def test_no_region(punctual, no_aws):
+@pytest.mark.parametrize(
+    ("environment", "config", "sentence"),
+    [
+        ({}, "", "no AWS Region is configured"),
+        (REGION, "", "no AWS credentials were found"),
+        ({"AWS_PROFILE": "nobody"}, "", "The config profile (nobody) could not be found"),
+        # Whatever the SDK raises: here FileNotFoundError, which is none of its own.
+        (REGION, "credential_process = /no/such/program", "the AWS credentials could not be loaded: "),
+        (REGION, "web_identity_token_file = /none\nrole_arn = arn:x", "the AWS credentials could not be loaded: "),
+        (KEYS | {"AWS_ENDPOINT_URL": "nowhere"}, "", "a setting of the AWS SDK is wrong: Invalid endpoint: nowhere"),
+        (KEYS | {"AWS_MAX_ATTEMPTS": "many"}, "", "a setting of the AWS SDK is wrong: invalid literal for int()"),
+    ],
+)
+def test_what_the_sdk_cannot_use_is_one_sentence(
+    punctual, no_aws, monkeypatch, tmp_path, environment, config, sentence
+):
+    """With exit code 1: the environment is no argument."""
+    (tmp_path / "config").write_text(f"[default]\n{config}\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     result = punctual("resend")
-    assert (result.code, result.output) == (1, "")
-    assert result.error.startswith("punctual: no AWS Region is configured")
+    assert (result.code, result.output, result.error.count("\n")) == (1, "", 1)
+    assert result.error.startswith(f"punctual: {sentence}")
 
 
-def test_no_credentials(punctual, no_aws, monkeypatch):
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+def test_a_stack_that_is_something_else_or_out_of_reach(stack, punctual):
+    stack.outputs.clear()
     result = punctual("resend")
-    assert (result.code, result.output) == (1, "")
-    assert result.error.startswith("punctual: no AWS credentials were found")
-
-
-def test_an_unknown_profile(punctual, no_aws, monkeypatch):
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert (result.code, result.error) == (
+        1,
+        "punctual: the stack punctual is not a complete stack of Punctual: it has no output UndeliveredUrl\n",
+    )
+    stack.errors["DescribeStacks"] = EndpointConnectionError(endpoint_url="https://aws.invalid/")
     result = punctual("resend")
-    assert result.code == 1
-    assert result.error == "punctual: The config profile (nobody) could not be found\n"
+    assert result.code == 1 and result.error.startswith("punctual: AWS cannot be reached: Could not connect")
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,8 @@ PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 def oldest_python() -> str:
     """The path of Python 3.12, the oldest that the package supports; of this Python where there is none."""
     for python in ("python3.12", *sorted(PYENV.glob("versions/3.12*/bin/python"))):
-        asked = [
-            python,
-            "-c",
-            "import ensurepip, sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 12))",
-        ]
+        program = "import ensurepip, sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 12))"
+        asked = [python, "-c", program]
         if shutil.which(python) and (done := subprocess.run(asked, capture_output=True, text=True)).returncode == 0:
             return done.stdout.strip()
     return sys.executable

@@ -5,7 +5,6 @@ import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from botocore.client import BaseClient
 
 from punctual.listing import MAX_BARS, _bar_chart
 from tests.command.conftest import NOW, TARGET
@@ -25,32 +24,26 @@ def park(tables, number: int, step: timedelta = HOUR) -> None:
 
 
 def test_events_are_listed_over_all_lanes_in_the_order_of_their_due_times(punctual, tables):
-    """60 events, parked in another order, in whatever lanes; 50 of them unless more are asked for."""
-    for number in sorted(range(60), key=lambda n: n * 37 % 60):
+    """130 events, parked in another order, in whatever lanes; 50 of them unless more are asked for. (BatchGetItem takes
+    a hundred keys, each once.)"""
+    for number in sorted(range(130), key=lambda n: n * 37 % 130):
         tables.park(NOW + HOUR + number * HOUR, number=number)
-    assert listed(punctual, "--limit", "100") == [f"order-{number}" for number in range(60)]
+    assert listed(punctual, "--limit", "200") == [f"order-{number}" for number in range(130)]
     assert listed(punctual) == [f"order-{number}" for number in range(50)]
+    assert json.loads(punctual("--json", "count").output)["total"] == 130
 
 
-@pytest.mark.parametrize("form", [["--json"], []])
-def test_a_list_that_stops_at_its_limit_says_so(punctual, tables, form):
-    """On stderr, as JSON, too; a list that is complete does not."""
+def test_a_limit_reads_one_page_of_each_lane_and_says_that_there_is_more(punctual, tables, calls):
+    """One event more than is listed, from each of 16 lanes, whatever is parked; a complete list says nothing."""
     park(tables, 3)
-    note = "The first 2. There are more: see --limit and --after.\n"
-    assert punctual("list", "--limit", "2", *form).error == note
-    assert punctual("list", "--limit", "3", *form).error == ""
-
-
-def test_a_limit_reads_one_page_of_each_lane(punctual, tables, calls):
-    """Whatever is parked: one event more than is listed, from each of 16 lanes; consistently cheap."""
-    park(tables, 30)
     calls.clear()
-    punctual("list", "--limit", "20", "--after", "2026-12-24T10:00Z", "--before", "2026-12-24T11:00+01:00")
+    for form in ([], ["--json"]):
+        result = punctual("list", "--limit", "2", *form)
+        assert result.error == "The first 2. There are more: see --limit and --after.\n"
     queries = [parameters for operation, parameters in calls if operation == "Query"]
-    assert {query["ExpressionAttributeValues"][":lane"]["S"] for query in queries} == {
-        f"lane-{n:02}" for n in range(16)
-    }
-    assert len(queries) == 16 and {query["Limit"] for query in queries} == {21}
+    assert len({query["ExpressionAttributeValues"][":lane"]["S"] for query in queries}) == 16
+    assert len(queries) == 32 and {query["Limit"] for query in queries} == {3}
+    assert punctual("list", "--limit", "3").error == ""
 
 
 def test_after_includes_and_before_excludes_its_time(punctual, tables):
@@ -87,15 +80,18 @@ def test_events_are_filtered_by_target_user_and_id(punctual, tables, options, pa
     assert json.loads(punctual("--json", "count", *options).output)["total"] == len(payloads)
 
 
-def test_canceled_and_replaced_events_are_marked_and_not_counted(punctual, tables):
+def test_canceled_replaced_and_retried_events_are_marked_and_the_former_not_counted(punctual, tables):
     """An unnamed one stays in its lane until it is due, but it will not be delivered."""
-    park(tables, 2)
+    park(tables, 1)
+    tables.retry(tables.park(NOW + 2 * HOUR, number=1), NOW + 3 * HOUR, 2)
     canceled, replaced = (tables.park(NOW + 9 * HOUR, number=number) for number in (7, 8))
     tables.cancel(canceled)
     tables.park(NOW + 10 * HOUR, id=replaced, number=20)
-    states = [event["state"] for event in json.loads(punctual("--json", "list").output)]
-    assert states == ["parked", "parked", "canceled", "replaced", "parked"]
-    assert [line.split()[-1] for line in punctual("list").output.splitlines()[1:]] == states
+    events = json.loads(punctual("--json", "list").output)
+    assert [event["state"] for event in events] == ["parked", "parked", "canceled", "replaced", "parked"]
+    assert [event["retry"] for event in events] == [0, 2, 0, 0, 0]
+    states = [line.rpartition("  ")[2] for line in punctual("list").output.splitlines()[1:]]
+    assert states == ["parked", "retry 2", "canceled", "replaced", "parked"]
     counted = json.loads(punctual("--json", "count").output)
     assert (counted["total"], counted["left_out"]) == (3, {"canceled": 1, "replaced": 1})
     assert sum(counted["counts"].values()) == 3
@@ -105,29 +101,19 @@ def test_canceled_and_replaced_events_are_marked_and_not_counted(punctual, table
     ]
 
 
-def test_more_than_a_hundred_ids_are_asked_of_the_register(punctual, tables):
-    """BatchGetItem takes a hundred keys, each once."""
-    park(tables, 130, timedelta(seconds=1))
-    assert len(listed(punctual, "--limit", "200")) == 130
-    assert json.loads(punctual("--json", "count").output)["total"] == 130
-
-
-def test_what_the_register_leaves_unanswered_is_asked_again(punctual, tables, monkeypatch):
+def test_what_the_register_leaves_unanswered_is_asked_again(punctual, tables, stack):
     """A throttled table answers a part of the keys."""
     ids = [tables.park(NOW + HOUR * (number + 1), number=number) for number in range(3)]
     tables.cancel(ids[0])
     tables.cancel(ids[2], number=98)
-    call = BaseClient._make_api_call
 
-    def one_at_a_time(client, operation, parameters):
-        if operation != "BatchGetItem":
-            return call(client, operation, parameters)
+    def one_at_a_time(call, parameters):
         [(table, request)] = parameters["RequestItems"].items()
         first, *rest = request["Keys"]
-        answer = call(client, operation, {"RequestItems": {table: {"Keys": [first]}}})
+        answer = call({"RequestItems": {table: {"Keys": [first]}}})
         return answer | ({"UnprocessedKeys": {table: {"Keys": rest}}} if rest else {})
 
-    monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
+    stack.answers["BatchGetItem"] = one_at_a_time
     states = [event["state"] for event in json.loads(punctual("--json", "list").output)]
     assert states == ["canceled", "parked", "canceled"]
 
@@ -174,24 +160,18 @@ def test_a_row_is_one_line_where_the_output_is_no_terminal(punctual, tables, mon
     assert line == row
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 140])
-def test_on_a_terminal_nothing_is_cut(punctual, tables, monkeypatch, columns):
+@pytest.mark.parametrize(("columns", "id"), [(60, None), (80, None), (100, None), (100, "i" * 64), (140, "i" * 64)])
+def test_on_a_terminal_nothing_is_cut(punctual, tables, monkeypatch, columns, id):
     """A table is folded; where it does not fit, there are lines. An id has to be whole to be copied."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERM", "dumb")  # without escape sequences
+    monkeypatch.setenv("LINES", "25")  # Without it, a terminal without escape sequences has 80 columns.
+    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    id = tables.park(NOW + HOUR, target=f"{TARGET}-{'x' * 50}", payload="z" * 41)
+    id = tables.park(NOW + HOUR, id=id, target=f"{TARGET}-{'x' * 50}", payload="z" * 41)
     output = punctual("list").output
     assert id in output and "2026-12-24 10:00:00.000" in output and "parked" in output
     assert (output.count("x"), output.count("z")) == (50, 40)
-
-
-def test_an_event_whose_delivery_is_retried_says_which_retry_comes(punctual, tables):
-    """Deliver has parked it again. The table and `--json` say the same."""
-    id = tables.park(NOW + HOUR)
-    tables.retry(id, NOW + 2 * HOUR, 2)
-    assert punctual("list").output.splitlines()[-1].endswith("  retry 2")
-    assert [event["retry"] for event in json.loads(punctual("--json", "list").output)] == [2]
+    assert ("payload" in output) is (columns - len(id) >= 64)
 
 
 def test_a_long_list_is_printed_in_pieces(punctual, tables, monkeypatch):
@@ -234,17 +214,12 @@ def test_the_bar_chart_is_in_proportion_and_ends():
     assert (times[-1], bars[-1]) == ("...", "2 more bars: choose a wider one with --by")
 
 
-@pytest.mark.parametrize(("number", "sentence"), [(0, "0 events are parked."), (1, "1 event is parked.")])
-def test_the_count_is_a_sentence(punctual, tables, number, sentence):
-    """The last line."""
-    park(tables, number)
-    assert punctual("count").output.splitlines()[-1] == sentence
-
-
 def test_the_first_and_the_last_year_are_counted(punctual, tables):
     """No date breaks a command."""
+    assert punctual("count").output == "0 events are parked.\n"
     tables.park(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
     assert "9999-12-31" in punctual("count", "--by", "day", "--after", "0001-01-01").output
+    assert punctual("count").output.splitlines()[-1] == "1 event is parked."
     assert "9999-12-31 23:59:59.000" in punctual("list").output
 
 

@@ -18,14 +18,9 @@ def test_schedule_publishes_the_event_and_prints_its_id(punctual, stack):
     assert result.code == 0, result.error
     id = result.output.strip()
     assert len(id) == 36
-    [message] = stack.received()
-    assert json.loads(message) == {
-        "id": id,
-        "date": "2026-12-24T18:00Z",
-        "target": TARGET,
-        "payload": "order-4711",
-        "user": "team",
-    }
+    [message] = map(json.loads, stack.received())
+    fields = {"date": "2026-12-24T18:00Z", "target": TARGET, "payload": "order-4711", "user": "team"}
+    assert message == fields | {"id": id}
 
 
 def test_every_option_becomes_a_field(punctual, stack, tmp_path):
@@ -39,12 +34,8 @@ def test_every_option_becomes_a_field(punctual, stack, tmp_path):
         *("--payload-file", str(payload), "--user", "team", "--id", "order-4711", "--subject", "Order"),
         *("--attribute", "color=red", "--attribute", "size=a=b", "--group", "orders", "--failure-topic", "failed"),
     )
-    assert json.loads(result.output) == {
-        "id": "order-4711",
-        "due": "2026-12-24T17:00:00+00:00",
-        "due_local": None,
-        "notes": [],
-    }
+    due = "2026-12-24T17:00:00+00:00"
+    assert json.loads(result.output) == {"id": "order-4711", "due": due, "due_local": None, "notes": []}
     [message] = stack.received()
     assert json.loads(message) == {
         "date": "2026-12-24T18:00",
@@ -72,47 +63,29 @@ def test_in_is_a_delay_in_seconds(punctual, stack, duration, seconds):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([*LATER], "Missing option '--target'"),
-        (["--target", TARGET, *LATER, "--in", "5s"], "Exactly one of --at and --in says when to deliver"),
-        (["--target", TARGET, "--payload", "x"], "Exactly one of --at and --in says when to deliver"),
-        (["--target", TARGET, "--in", "5s"], "Exactly one of --payload and --payload-file says what to deliver"),
-        (["--target", TARGET, "--in", "5 minutes", "--payload", "x"], "must be a number and a unit"),
-        (["--target", TARGET, "--in", "99999999999d", "--payload", "x"], "is too long"),
-        (["--target", TARGET, "--payload-file", "/no/such/file", "--in", "5s"], "No such file"),
-        (["--target", TARGET, *LATER, "--attribute", "color"], "'color' must be NAME=VALUE"),
-        (["--target", TARGET, *LATER, "--attribute", "color="], "--attribute must not be empty, unlike 'color'"),
-        (["--target", TARGET, *LATER, "--id", "a b"], "--id must be 1 to 64 characters"),
-        (["--target", TARGET, "--in", "5s", "--payload", ""], "--payload must not be empty"),
-        (["--target", TARGET, "--in", "5s", "--payload", "x"], "--user is required"),
-        (["--target", TARGET, *LATER, "--timezone", "Europe/Berlin"], "--at must not have an offset beside --timezone"),
-        (["--target", TARGET, "--at", "soon", "--payload", "x"], "--at must be an ISO 8601 date and time"),
-        (
-            ["--target", TARGET, "--in", "5s", "--timezone", "UTC", "--payload", "x"],
-            "--timezone must not stand beside --in",
-        ),
-        (["--target", TARGET, *LATER, "--group", "ä"], "--group must be 1 to 128"),
-        (["--target", "arn:aws:sns:us-east-1:123456789012:x", *LATER], "--target must be a topic of this Region"),
-        (
-            ["--target", "arn:aws:sns:eu-central-1:999999999999:x", *LATER],
-            "--target is not a topic that this scheduler",
-        ),
+        ([*LATER, "--in", "5s"], "Exactly one of --at and --in says when to deliver"),
+        (["--payload", "x"], "Exactly one of --at and --in says when to deliver"),
+        (["--in", "5s"], "Exactly one of --payload and --payload-file says what to deliver"),
+        (["--in", "5 minutes", "--payload", "x"], "must be a number and a unit"),
+        (["--in", "99999999999d", "--payload", "x"], "is too long"),
+        (["--payload-file", "/no/such/file", "--in", "5s"], "No such file"),
+        ([*LATER, "--attribute", "color"], "'color' must be NAME=VALUE"),
+        ([*LATER, "--attribute", "color="], "--attribute must not be empty, unlike 'color'"),
+        ([*LATER, "--id", "a b"], "--id must be 1 to 64 characters"),
+        (["--in", "5s", "--payload", "x"], "--user is required"),
+        ([*LATER, "--timezone", "Europe/Berlin"], "--at must not have an offset beside --timezone"),
+        (["--at", "soon", "--payload", "x"], "--at must be an ISO 8601 date and time"),
+        (["--in", "5s", "--timezone", "UTC", "--payload", "x"], "--timezone must not stand beside --in"),
+        ([*LATER, "--group", "ä"], "--group must be 1 to 128"),
+        ([*LATER, "--target", f"{TARGET[:25]}999999999999:x"], "--target is not a topic that this scheduler"),
     ],
 )
 def test_wrong_events_are_refused_in_one_sentence_and_not_published(punctual, stack, arguments, sentence):
     """With the sentence that Ingest would report, and exit code 2."""
-    result = punctual("schedule", *arguments)
+    result = punctual("schedule", "--target", TARGET, *arguments)
     assert result.code == 2 and sentence in result.error, result
     assert len(result.error.splitlines()) == 1
     assert stack.received() == []
-
-
-def test_the_rules_are_those_of_the_stack(punctual, stack):
-    """Its parameters say whether a user is required, and which topics are allowed."""
-    stack.parameters |= {"EnforceUser": "false", "TargetTopicArns": "arn:aws:sns:eu-central-1:999999999999:*"}
-    arguments = ["--in", "5s", "--payload", "x"]
-    other = "arn:aws:sns:eu-central-1:999999999999:x"
-    assert punctual("schedule", "--target", other, *arguments).code == 0
-    assert "target is not a topic" in punctual("schedule", "--target", TARGET, *arguments).error
 
 
 @pytest.mark.parametrize(
@@ -160,16 +133,10 @@ def test_once_published_it_is_done_even_if_that_cannot_be_printed(punctual, stac
     assert exit.value.code == 0 and len(stack.received()) == 1
 
 
-def test_a_closed_stdin_is_one_sentence(punctual, stack, monkeypatch):
-    """As a daemon has it."""
+def test_a_payload_that_cannot_be_read_is_one_sentence(punctual, stack, monkeypatch, tmp_path):
+    """A daemon's stdin is closed; an SNS message is text."""
     monkeypatch.setattr("sys.stdin", None)
-    result = punctual("schedule", "--target", TARGET, "--in", "5s", "--payload-file", "-")
-    assert result.code == 2 and "reads stdin, which is closed" in result.error
-
-
-def test_a_payload_that_is_not_utf_8_is_refused(punctual, stack, tmp_path):
-    """An SNS message is text."""
-    file = tmp_path / "payload"
-    file.write_bytes(b"\xff")
-    result = punctual("schedule", "--target", TARGET, "--in", "5s", "--payload-file", str(file))
-    assert result.code == 2 and "is not UTF-8 text" in result.error
+    (tmp_path / "payload").write_bytes(b"\xff")
+    for file, sentence in (("-", "reads stdin, which is closed"), (str(tmp_path / "payload"), "is not UTF-8 text")):
+        result = punctual("schedule", "--target", TARGET, "--in", "5s", "--payload-file", file)
+        assert result.code == 2 and sentence in result.error

@@ -9,7 +9,7 @@ from tools.package import package
 
 
 def test_a_packaged_stack_delivers(other: LocalStack, tmp_path):
-    code, template = package(other.built, tmp_path, ARCHITECTURE)
+    code, template = package(other.folder / "build", tmp_path, ARCHITECTURE)
     s3, cloudformation = other.client("s3"), other.client("cloudformation")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": other.region})
     s3.upload_file(str(code), "code", code.name)

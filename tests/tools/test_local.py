@@ -100,10 +100,12 @@ DUE = datetime(2026, 12, 24, 18, tzinfo=UTC)
 DELIVERED = Scenario("an event", due=0)
 
 
-def arrival(topic: str = ORDERS, message: str = "an event", received: float = 50, sent: float = 50) -> Arrival:
+def arrival(
+    topic: str = ORDERS, message: str = "an event", received: float = 50, sent: float = 50, **given: str
+) -> Arrival:
     """A message that reached the queue and the consumer so many milliseconds after the due time."""
     sent_at, received_at = DUE + sent * MILLISECOND, DUE + received * MILLISECOND
-    attributes = {"scheduler-id": "m", "scheduler-date": DUE.isoformat()}
+    attributes = {"scheduler-id": "m", "scheduler-date": DUE.isoformat()} | given
     return Arrival(topic, message, None, attributes, "m", sent_at, sent_at, received_at)
 
 
@@ -119,6 +121,12 @@ def report(topic: str, error: str = "not delivered: gone", event: Any = None) ->
         ([arrival(), arrival()], ["delivered 2 times instead of 1"]),
         ([arrival(received=2, sent=-3)], ["3 ms early"]),
         ([arrival(received=1001)], ["1.001 s late"]),
+        ([arrival(**{"scheduler-id": "n"})], ["its attribute scheduler-id is n instead of m"]),
+        ([arrival(**{"scheduler-date": "soon"})], [f"its attribute scheduler-date is None instead of {DUE}"]),
+        (
+            [arrival(**{"scheduler-date": "2026-12-24T18:00:01Z"})],
+            [f"its attribute scheduler-date is {DUE + 1000 * MILLISECOND} instead of {DUE}"],
+        ),
         ([arrival(), report(FAILURES)], ["reported 1 times instead of 0: not delivered: gone"]),
     ],
 )

@@ -39,6 +39,8 @@ def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
     with LocalStack() as stack, FaultProxy(stack) as proxy:
         stack.build()
         stack.deploy()
+        for function in ("Ingest", "Sweeper"):
+            proxy.intercept(stack.physical_id(function))
         with Scene("warm-up", stack, proxy, WARM_UP) as scene:  # so that no drill measures cold starts
             stack.start_sweep()
             scene.publish_all()
@@ -49,8 +51,6 @@ def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
 def run(drill: Drill, stack: LocalStack, proxy: FaultProxy, events: int) -> Result:
     """Run one drill, and print its result."""
     started_at = time.monotonic()
-    for function in ("Ingest", "Sweeper"):
-        proxy.intercept(stack.physical_id(function))
     with Scene(drill.name, stack, proxy, events) as scene:
         drill.run(scene)
         account = scene.ledger.account(scene.attempts, drill.limit_seconds)

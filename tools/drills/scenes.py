@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -245,10 +245,12 @@ class Scene:
         self._enter_arrivals()
         return not self.ledger.open and datetime.now(UTC) > self.ledger.last_due and self._is_idle()
 
-    def wait_for_ingest(self) -> None:
-        """Return when every message is handled. Raises LocalStackError if that takes very long."""
+    def wait_for_ingest(self, payloads: Collection[str] = ()) -> None:
+        """Return when every message is handled, or when the events with these payloads are parked. Raises
+        LocalStackError if that takes very long."""
+        wanted = {entry.execution for entry in self.ledger if entry.key in payloads}
         give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while not self._is_empty("InputQueue"):
+        while wanted - set(itertools.chain(*self.parked().values())) if wanted else not self._is_empty("InputQueue"):
             if time.monotonic() > give_up_at:
                 raise LocalStackError("Ingest does not handle its messages")
             time.sleep(0.1)

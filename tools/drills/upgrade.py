@@ -25,7 +25,7 @@ INTERVALS = {"earlier": "5", "this": "10"}
 def upgrade_and_back(scene: Scene) -> None:
     """Each version cancels and replaces half of what the version before it has parked."""
     scene.counts_starts = False  # A deployment takes the proxy away.
-    sources = {"earlier": _checked_out(scene.stack.folder / "earlier"), "this": ROOT}
+    sources = {"earlier": _checked_out(scene.stack.folder / "source"), "this": ROOT}
     for version, source in sources.items():
         scene.stack.build(source, version)
     _deploy(scene, "earlier")
@@ -66,7 +66,7 @@ def _park(scene: Scene, phase: str) -> list[Event]:
     ids = [f"{scene.name}-{phase}-{number:03}" for number in range(EVENTS)]
     events = [scene.event(id, due + timedelta(milliseconds=250 * number)) | {"id": id} for number, id in enumerate(ids)]
     scene.publish(events)
-    scene.wait_for_ingest()
+    scene.wait_for_ingest(ids)
     return events[::2]
 
 

@@ -33,6 +33,10 @@ Have one delivered. Ten seconds later, `show` says when it passed each state and
   .local/punctual schedule --target target --in 10s --payload hello --user me --id soon
   .local/punctual show soon
 
+Look at all of that on a page in the browser:
+
+  .local/punctual web
+
 Check the stack, with an event of each kind:
 
   .local/punctual check
