@@ -1,5 +1,5 @@
-"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS, one to its
-end, and one fault that the drills need.
+"""MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS, one to the
+permissions of SQS, one to its end, and one fault that the drills need.
 
 The emulator's own Python runs this file in place of `-m ministack`.
 """
@@ -14,11 +14,13 @@ from typing import Any
 # In the emulator's environment, not in that of the development tools, which mypy sees.
 import hypercorn.asyncio  # type: ignore[import-not-found]
 from ministack.app import main  # type: ignore[import-not-found]
+from ministack.core import iam_actions  # type: ignore[import-not-found]
 from ministack.core.iam_evaluator import pin_request_origin  # type: ignore[import-not-found]
 from ministack.services import eventbridge, sns, stepfunctions  # type: ignore[import-not-found]
 
 parse_flat_attributes, build_envelope = sns._parse_message_attributes, sns._build_envelope
 publish_for_schedule, serve = eventbridge._dispatch_to_sns, hypercorn.asyncio.serve
+extract_iam_action = iam_actions.extract_iam_action
 WORKFLOW_PUBLISH = "arn:aws:states:::sns:publish"
 publish_for_workflow = stepfunctions._SERVICE_DISPATCH[WORKFLOW_PUBLISH]
 
@@ -45,6 +47,13 @@ def publish_for_schedule_by_tls(*arguments: Any) -> None:
     publish_for_schedule(*arguments)
 
 
+def permission_of(service: str, *arguments: Any, **options: Any) -> str | None:
+    """SQS has no permission for a batch, such as sqs:ChangeMessageVisibilityBatch: that of one message counts
+    (docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html)."""
+    action: str | None = extract_iam_action(service, *arguments, **options)
+    return action.removesuffix("Batch") if action and service == "sqs" else action
+
+
 def publish_or_hang(resource: str, arguments: dict[str, Any]) -> Any:
     """One Publish of a workflow gets no response, to each topic that the mock configuration lists for that."""
     hanging = stepfunctions._sfn_mock_config.get("HangingTopics", [])
@@ -68,6 +77,7 @@ async def serve_and_exit(*arguments: Any) -> None:
 sns._parse_message_attributes, sns._build_envelope = message_attributes, envelope_with_milliseconds
 eventbridge._dispatch_to_sns, hypercorn.asyncio.serve = publish_for_schedule_by_tls, serve_and_exit
 stepfunctions._SERVICE_DISPATCH[WORKFLOW_PUBLISH] = publish_or_hang
+iam_actions.extract_iam_action = permission_of
 
 if __name__ == "__main__":
     main()
