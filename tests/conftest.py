@@ -64,7 +64,8 @@ settings.load_profile("punctual")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2 --dist loadgroup`, one process runs everything that needs an emulator: never two at a time."""
+    """With `pytest -n 2 --dist loadgroup`, one process runs everything that needs an emulator: never two at a time. In
+    pytest 9.2 the groups of pytest-xdist 3.8 have no effect."""
     for item in items:
         if "stack" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("emulator"))
