@@ -54,10 +54,13 @@ class Canceled:
 
 
 def cancel(stack: Stack, scheduler: Scheduler, id: str) -> Canceled:
-    """Publish a cancel; then look for the event. Raises `InvalidEvent`, or botocore's errors, if that fails."""
-    scheduler.cancel(id)
-    published_at = datetime.now(UTC)
-    story = story_of(stack, id, ago(RUNNING), seconds=LOOK_UP_SECONDS)
+    """Publish a cancel, and look for the event. Raises `InvalidEvent` or botocore's errors if it is not published."""
+    with ThreadPoolExecutor(1) as looker:
+        # Beside each other: the cancel does not wait for the look, which would find only the cancel once Ingest has it.
+        look = looker.submit(story_of, stack, id, ago(RUNNING), seconds=LOOK_UP_SECONDS)
+        scheduler.cancel(id)
+        published_at = datetime.now(UTC)
+        story = look.result()
     verdict = story.verdict()
     is_late = verdict.due is not None and verdict.due - published_at < CUTOFF
     match verdict.state:

@@ -1,6 +1,7 @@
 """`cancel` by id and by selection, and `reschedule`: published first, and then the truth about what was found."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,14 +13,27 @@ from tests.command.conftest import NOW, TARGET, ago, ended, started
 HOUR = timedelta(hours=1)
 
 
-def test_a_cancel_is_published_before_the_event_is_looked_for(punctual, tables, log, stack, calls):
-    """Then it is said that it was parked, and when it would have been due."""
+@pytest.mark.parametrize(("first", "then"), [("Publish", "GetItem"), ("GetItem", "Publish")])
+def test_neither_the_cancel_nor_the_look_for_its_event_waits_for_the_other(
+    punctual, tables, log, stack, calls, first, then
+):
+    """A look may take long; after the cancel has been processed it would find nothing but the cancel."""
     tables.park(NOW + HOUR, id="order-4711")
     calls.clear()
+    is_done = threading.Event()
+
+    def answer_first(call, _):
+        is_done.set()
+        return call()
+
+    def answer_then(call, _):
+        assert is_done.wait(10)
+        return call()
+
+    stack.answers |= {first: answer_first, then: answer_then}
     result = punctual("cancel", "order-4711")
     assert result.output == "order-4711: canceled; it was parked, due at 2026-12-24 10:00:00.000 UTC.\n"
     assert stack.received() == ['{"cancel": "order-4711"}']
-    assert [operation for operation, _ in calls[:2]] == ["DescribeStacks", "Publish"]
 
 
 def test_a_cancel_says_whether_it_may_be_too_late(punctual, tables, log):
