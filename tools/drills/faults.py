@@ -178,13 +178,18 @@ class KillDelegate:
         return proxy.forward(call)
 
     def kill(self, proxy: Proxy, call: Call) -> Answer | None:
-        if self._delegators and not self.kills and proxy.worker_of(call) not in self._delegators:
-            self._starts += 1
-            if self._starts > self._after:
-                self.kills += 1
-                kill(proxy, call)
-                return None
-        return proxy.forward(call)
+        if not self._delegators or self.kills:
+            return proxy.forward(call)
+        try:
+            worker = proxy.worker_of(call)
+        except LookupError:  # Another call of the same process was hit a moment ago.
+            return None
+        self._starts += worker not in self._delegators
+        if self._starts <= self._after:
+            return proxy.forward(call)
+        self.kills += 1
+        os.kill(worker, signal.SIGKILL)
+        return None
 
 
 def _json_answer(status: int, body: dict[str, Any]) -> Answer:

@@ -57,7 +57,7 @@ def _deploy(scene: Scene, version: str) -> None:
     """As docs/operating.md says: after a change of the interval, a Sweep is started."""
     scene.stack.deploy({"SweepIntervalSeconds": INTERVALS[version]}, build=version)
     scene.stack.start_sweep()
-    scene.notes.append(f"deployed the {version} version")
+    scene.notes.append(f"deployed: {version}")
 
 
 def _park(scene: Scene, phase: str) -> list[Event]:
