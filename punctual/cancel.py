@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
+from punctual_core.lanes import due_of
 
 from . import Scheduler
 from .executions import RUNNING
@@ -19,7 +20,7 @@ from .parked import Parked, Selection, parked_events
 from .schedule import scheduler_of
 from .show import to_id
 from .stack import Stack, sentence_of
-from .story import ago, story_of
+from .story import Verdict, ago, story_of
 
 # A cancel holds until so long before the event is due.
 CUTOFF = timedelta(seconds=2)
@@ -62,6 +63,10 @@ def cancel(stack: Stack, scheduler: Scheduler, id: str) -> Canceled:
         published_at = datetime.now(UTC)
         story = look.result()
     verdict = story.verdict()
+    key = (story.item or {}).get("parked", {}).get("S")
+    if verdict.state == "unclear" and story.claimed_by == "event" and key and due_of(key) > published_at:
+        # The register still had the event, and Ingest took it from its lane before that was read.
+        verdict = Verdict("parked", verdict.sentence, due_of(key))
     is_late = verdict.due is not None and verdict.due - published_at < CUTOFF
     match verdict.state:
         case "parked" | "retried" | "waiting":

@@ -36,6 +36,23 @@ def test_neither_the_cancel_nor_the_look_for_its_event_waits_for_the_other(
     assert stack.received() == ['{"cancel": "order-4711"}']
 
 
+def test_an_event_that_the_cancel_has_just_taken_from_its_lane_was_parked(punctual, tables, log, stack):
+    """The register was read before Ingest had the cancel, the lane after that."""
+    tables.park(NOW + HOUR, id="order-4711")
+    [item] = tables.dynamodb.scan(TableName=stack.outputs["ParkedTableName"])["Items"]
+    key = {name: item[name] for name in ("lane", "sort_key")}
+
+    def register_then_ingest(call, parameters):
+        answer = call()
+        if "id" in parameters["Key"]:
+            tables.dynamodb.delete_item(TableName=stack.outputs["ParkedTableName"], Key=key)
+        return answer
+
+    stack.answers["GetItem"] = register_then_ingest
+    output = punctual("cancel", "order-4711").output
+    assert output == "order-4711: canceled; it was parked, due at 2026-12-24 10:00:00.000 UTC.\n"
+
+
 def test_a_cancel_says_whether_it_may_be_too_late(punctual, tables, log):
     """By the clock of this machine: within two seconds of the due time it may be, after a delivery it is."""
     for id, seconds in (("near", 1.5), ("far", 60)):
