@@ -51,9 +51,9 @@ def failures() -> Iterator[tuple[str, str, str, list[tuple[Minutes, set[int]]]]]
     delays = [(each_minute(10, 299, 300, 301, 300, 900, None), {3, 5}), ([[200, 200], [10, 301], [301, 10]], {1, 2})]
     yield "AWS/SQS", "ApproximateAgeOfOldestMessage", "InputQueue", delays
     # A message that fails now and then is not worth a call at night.
-    seldom = [(each_minute(5, None, None, 1, every=10), set()), (each_minute(*[1] * 10, *[None] * 30), set())]
+    rarely = [(each_minute(5, None, None, 1, every=10), set()), (each_minute(*[1] * 10, *[None] * 30), set())]
     often = [(each_minute(1, 1, None, None, every=10), {*range(19, 39)})]
-    yield "Punctual", "Failed", "Ingest", seldom + often
+    yield "Punctual", "Failed", "Ingest", rarely + often
     yield "Punctual", "Retries", "Sweeper", AT_ONCE
     overdue = [(each_minute(0.5, 60, 61, None), {2}), ([[40, 40], [5, 61], [61, 5]], {1, 2})]
     yield "Punctual", "Overdue", "Sweeper", overdue
