@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from punctual_core.event import Event, Rules, parse
@@ -37,7 +38,6 @@ CALL_SECONDS = 0.02
 # The states that need each service.
 SNS = {"Publish", "ReportToPublisher", "ReportToStackTopic"}
 SQS = {"SendToUndelivered"}
-DYNAMODB = {"LookUpRevision", "Park"}
 
 TRANSIENT = "SNS.InternalErrorException"
 PERMANENT = "SNS.NotFoundException"
@@ -51,13 +51,8 @@ def event(due: datetime = DUE, revision: str = REVISION, **fields: Any) -> Event
     return parsed
 
 
-class _NoPauses(random.Random):
-    def random(self) -> float:
-        return 0.0
-
-
 # The chance with which retries inside of an execution come at once.
-NO_PAUSES = _NoPauses()
+NO_PAUSES = SimpleNamespace(random=lambda: 0.0)
 
 
 class World:
@@ -73,7 +68,7 @@ class World:
         self,
         event: Event,
         error: Callable[[str, float], str | None] = lambda state, seconds: None,
-        chance: random.Random | int | None = 0,
+        chance: Any = 0,
         early: float = 0,
         lead: float = 5,
         deletes: Callable[[float], bool] = lambda seconds: True,
