@@ -129,12 +129,13 @@ def test_a_delete_that_hangs_holds_up_no_start(cloud, one_lane, hang):
 
 
 def test_lambda_states_milliseconds_and_is_asked_anew_each_time():
-    """The deadline is a moment, not a duration that was read once."""
+    """The deadline is a moment, not a duration that was read once. Nobody waits for a negative time."""
     context = LambdaContext(seconds_left=12.345)
     deadline = Deadline.of_invocation(context, at("10:00"))
     assert (deadline.ends_at, deadline.seconds_left()) == (at("10:00:12.345"), 12.345)
     context._seconds_left = 7
     assert (deadline.ends_at, deadline.seconds_left()) == (at("10:00:12.345"), 7)
+    assert (deadline.seconds_until(5), deadline.seconds_until(8)) == (2, 0)
 
 
 def test_a_sweep_out_of_time_stops_and_the_next_goes_on(cloud, one_lane):

@@ -240,19 +240,16 @@ def every_way_to_fail(due: datetime) -> list[World]:
     ahead: list[dict[str, str | None]] = [{}]
     while ahead:
         chosen = ahead.pop()
-        undecided: list[str] = []
 
-        def error(state: str, seconds: float, chosen=chosen, undecided=undecided) -> str | None:
-            if state not in chosen and state not in undecided:
-                undecided.append(state)
-            return chosen.get(state)
+        def error(state: str, seconds: float, chosen=chosen) -> str | None:
+            if state not in chosen:
+                first, *others = OUTCOMES[state]
+                ahead.extend(chosen | {state: other} for other in others)
+                chosen[state] = first
+            return chosen[state]
 
-        world = World(event(due), error, chance=None, lead=LONGEST_HORIZON_SECONDS)
-        world.run_first()
-        if undecided:
-            ahead += [chosen | {undecided[0]: outcome} for outcome in OUTCOMES[undecided[0]]]
-        else:
-            ends.append(world)
+        ends.append(World(event(due), error, chance=None, lead=LONGEST_HORIZON_SECONDS))
+        ends[-1].run_first()
     return ends
 
 
