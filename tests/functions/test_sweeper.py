@@ -106,16 +106,6 @@ def test_two_sweepers_at_the_same_moment_start_each_event_once(cloud, monkeypatc
         sys.setswitchinterval(interval)
 
 
-def test_a_lane_is_leased_while_its_events_are_started(cloud, one_lane):
-    """By this sweep, for 6 s; afterward it is free."""
-    park(3)
-    seen = []
-    sweep(at("10:00"), holder="me", executions=executions(lambda name: seen.extend(cloud.leases())))
-    assert {(lease["lane"], lease["holder"]) for lease in seen} == {("lease-of-lane-00", "me")}
-    assert {float(lease["expires_at"]) for lease in seen} == {at("10:00:06").timestamp()}
-    assert not cloud.leases()
-
-
 class Slow(Parking):
     """A table that needs so many seconds for each event, by the invocation's clock."""
 

@@ -83,15 +83,6 @@ def test_slot_is_later_than_that_of_the_execution(retry):
     assert at == pytest.approx(UNITS[retry] * UNIT_SECONDS, abs=0.001)
 
 
-@pytest.mark.parametrize("lead_seconds", [0, 20, 63])
-def test_delete_after_the_event_was_parked_again(lead_seconds):
-    """The Sweeper deletes what it started a minute later, when the execution has long parked the event again."""
-    world = World(event(), outage(SNS, until=3 * MINUTE), delete_seconds=MINUTE)
-    world.run(lead_seconds)
-    world.run()
-    assert world.delivered
-
-
 def test_events_of_the_past_have_their_day():
     """For an event whose date was past when it was accepted, slots and the day count from then."""
     item, at = parked_by(World(event(), outage({"Publish"}, until=1000 * HOUR), **past(hours=100)))

@@ -59,9 +59,8 @@ class World:
     """One event, whose first execution starts `lead` seconds before it is due.
 
     `error(state, seconds)` is the error that a state's task gets so many seconds after the event was due, or None;
-    "States.Timeout" is a call that hangs. `deletes(seconds)` says whether the Sweeper can delete what it started, which
-    it does `delete_seconds` later. Without `chance` (or its seed), retries wait as long as they may. `changes` are
-    to the input.
+    "States.Timeout" is a call that hangs. `deletes(seconds)` says whether the Sweeper can delete what it started.
+    Without `chance` (or its seed), retries wait as long as they may. `changes` are to the input.
     """
 
     def __init__(
@@ -72,11 +71,10 @@ class World:
         early: float = 0,
         lead: float = 5,
         deletes: Callable[[float], bool] = lambda seconds: True,
-        delete_seconds: float = 0,
         cause: str = "simulated",
         **changes: Any,
     ):
-        self._error, self._cause, self._deletes, self._delete_seconds = error, cause, deletes, delete_seconds
+        self._error, self._cause, self._deletes = error, cause, deletes
         self.event, self.due = event, event.due.timestamp()
         self.clock = Clock(self.due - lead)
         jitter = random.Random(chance) if isinstance(chance, int) else chance
@@ -122,12 +120,8 @@ class World:
             for key in [key for key in self.parked if key[1] < before]:
                 self._start(self.parked[key]["execution"], json.loads(self.parked[key]["input"]))
                 if self._deletes(self.seconds):
-                    self.clock.start(self._delete(key), self.clock.now + self._delete_seconds)
+                    del self.parked[key]
             yield self.clock.now + INTERVAL_SECONDS
-
-    def _delete(self, key: tuple[str, str]) -> Process[None]:
-        self.parked.pop(key, None)
-        yield from ()
 
     def _call(self, state: str, arguments: dict) -> tuple[dict, float]:
         if error := self._error(state, self.seconds):
