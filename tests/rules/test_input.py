@@ -11,15 +11,7 @@ from punctual_core.event import parse
 from punctual_core.limits import INPUT_BYTES, MESSAGE_BYTES
 
 from tests.conftest import FIFO_TARGET, OWN_FAILURE_TOPIC, TARGET, event
-from tests.rules.messages import (
-    ACCEPTED_AT,
-    MESSAGE_ID,
-    REVISION,
-    RULES,
-    execution_input,
-    read,
-    refusal,
-)
+from tests.rules.messages import ACCEPTED_AT, MESSAGE_ID, REVISION, RULES, execution_input, read, refusal
 
 
 @pytest.mark.parametrize("character", ["x", "é", "€", "😀", '"', "\n", "\x7f", "\u2028"], ids=ascii)

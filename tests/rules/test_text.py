@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from punctual_core.json_text import MAX_NESTING, as_json, nesting
 
 from tests.conftest import OWN_FAILURE_TOPIC, event
-from tests.rules.messages import (
-    MESSAGE_ID,
-    execution_input,
-    read,
-    refusal,
-    without,
-)
+from tests.rules.messages import MESSAGE_ID, execution_input, read, refusal, without
 
 
 @pytest.mark.parametrize(

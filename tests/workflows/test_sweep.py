@@ -8,6 +8,7 @@ import pytest
 from punctual_core.lanes import lanes
 
 from tests.workflows.simulation import Clock, Failed, Machine, Run
+from tests.workflows.world import outage
 from tools.cloudformation import Template
 
 TEMPLATE = Template()
@@ -145,7 +146,7 @@ def test_duplicate_minutes(interval, apart):
 def test_failing_record_leaves_no_gap(states, error):
     """If starts can't be recorded or looked up, executions go on, and each minute's overlap: no tick is missing."""
     for interval in ENDS:
-        world = World(interval, MINUTES[:6], error=lambda state, seconds: error if state in states else None)
+        world = World(interval, MINUTES[:6], error=outage({*states}, EXPRESS_SECONDS * 2, error))
         assert world.longest_gap <= interval + CLOCK_TIMEOUT_SECONDS + BETWEEN_ROUNDS_SECONDS
         assert all(run.seconds < 265 for run in world.runs)
         assert {run.status for run in world.runs} == {"SUCCEEDED"}
@@ -153,9 +154,7 @@ def test_failing_record_leaves_no_gap(states, error):
 
 def test_record_of_an_earlier_execution_is_no_successor():
     """An execution whose own start was not recorded finds its predecessor's record, and goes on."""
-    world = World(
-        10, [0, 60], error=lambda state, seconds: "Fault" if state == "RecordStart" and seconds > 59 else None
-    )
+    world = World(10, [0, 60], error=outage({"RecordStart"}, EXPRESS_SECONDS, "Fault", since=59))
     assert [run.path.count("SweepAtEveryTick") for run in world.runs] == [4, 4]
 
 
@@ -175,12 +174,8 @@ def test_two_that_start_at_once(apart_ms):
 @pytest.mark.parametrize("sweep_seconds", [0, 20, 35])
 def test_sweep_ends_before_express_does(sweep_seconds, hanging):
     """Without a successor, however long sweeps take, and if other tasks hang: the last round ends in time."""
-
-    def error(state: str, seconds: float) -> str | None:
-        return "States.Timeout" if state == hanging else None
-
     for interval in ENDS:
-        [run] = World(interval, [0], sweep_seconds, error).runs
+        [run] = World(interval, [0], sweep_seconds, outage({hanging}, EXPRESS_SECONDS, "States.Timeout")).runs
         assert run.seconds < EXPRESS_SECONDS - 5
         assert run.path.count("SweepAtEveryTick") >= 2
 
@@ -219,17 +214,13 @@ def test_failed_tick_is_retried_with_its_own_holder(error):
     assert {run.status for run in world.runs} == {"SUCCEEDED"}
 
 
-def fails_between(since: float, until: float) -> Callable[[str, float], str | None]:
-    return lambda state, seconds: "Lambda.Unknown" if state == "Sweep" and since < seconds < until else None
-
-
 def test_missed_ticks():
     """A tick that fails twice is missed. It does not stop the others, and the execution fails at its end, so that it is
     seen: its cause counts the ticks of all rounds. A single one is enough."""
-    world = World(20, [0], error=fails_between(110, 1000))
+    world = World(20, [0], error=outage({"Sweep"}, EXPRESS_SECONDS, "Lambda.Unknown", since=110))
     [run] = world.runs
     assert (run.status, run.error) == ("FAILED", "TicksMissed")
     assert run.cause == "7 of 13 sweeps failed; the log of Sweeper states why"
     assert len(world.calls) == 13 + 7
-    run = World(20, [0, 60], error=fails_between(19, 29)).runs[0]
+    run = World(20, [0, 60], error=outage({"Sweep"}, 29, "Lambda.Unknown", since=19)).runs[0]
     assert (run.status, run.cause) == ("FAILED", "1 of 4 sweeps failed; the log of Sweeper states why")

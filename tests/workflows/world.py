@@ -164,5 +164,5 @@ class World:
 
 
 def outage(of: set[str], until: float, error: str = TRANSIENT, since: float = -MINUTE) -> Callable:
-    """These states fail from `since` to `until`, in seconds after the event was due."""
+    """These states fail from `since` to `until`, in seconds after the event was due, or Sweep was started."""
     return lambda state, seconds: error if state in of and since <= seconds < until else None
