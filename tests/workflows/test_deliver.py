@@ -35,7 +35,6 @@ SPARE_SECONDS = 0.2
 # docs.aws.amazon.com/step-functions/latest/dg/choosing-workflow-type.html: then an execution ends without a report.
 EXPRESS_SECONDS = 300
 LONGEST_HORIZON_SECONDS = 63
-DAY = 24 * HOUR
 
 
 # --- Delivered --------------------------------------------------------------------------------------------------------
