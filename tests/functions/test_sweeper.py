@@ -62,14 +62,6 @@ def test_a_lane_of_more_than_a_page_is_swept_to_its_end(cloud, one_lane):
     assert started(cloud) == orders(6) and not cloud.parked()
 
 
-def test_a_lane_of_more_than_can_be_in_flight_is_swept_to_its_end(cloud, one_lane):
-    """Each event starts once, and is deleted in batches of 25."""
-    park(126)
-    assert sweep(at("10:00")).started == 126
-    assert started(cloud) == orders(126) and not cloud.parked()
-    assert len(cloud.asked("BatchWriteItem")) == 6
-
-
 def test_a_retry_is_counted(cloud, one_lane):
     """Deliver has parked it with its number: RetriesAlarm watches how many there are."""
     park(2)

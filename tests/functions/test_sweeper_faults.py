@@ -139,14 +139,16 @@ def test_lambda_states_milliseconds_and_is_asked_anew_each_time():
 
 
 def test_a_sweep_out_of_time_stops_and_the_next_goes_on(cloud, one_lane):
-    """With less than the margin left nothing more is started; what was is deleted, and the lease released."""
+    """With less than the margin left nothing more is started; what was is deleted, in batches of 25, and the lease
+    released. Each event starts once."""
     park(126)
     left = lambda: 30.0 if len(cloud.starts) < 25 else DEADLINE_MARGIN_SECONDS - 0.001  # noqa: E731
     first = sweep(at("10:00"), left)
     assert 25 <= first.started < 126 and first.failed == 0
     assert len(cloud.parked()) == 126 - first.started and not cloud.leases()
     assert sweep(at("10:00:10")).started == 126 - first.started
-    assert started(cloud) == orders(126)
+    assert started(cloud) == orders(126) and not cloud.parked()
+    assert len(cloud.asked("BatchWriteItem")) == 6
 
 
 @pytest.mark.parametrize(("left", "count"), [(DEADLINE_MARGIN_SECONDS, 3), (DEADLINE_MARGIN_SECONDS - 0.001, 0)])
