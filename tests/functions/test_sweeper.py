@@ -164,7 +164,7 @@ UNSEEN = SimpleNamespace(start=lambda name, input: None)
 
 @pytest.mark.parametrize(
     ("count", "ahead", "started"),
-    [(40, 0, 0), (41, 0, 41), (240, 5, 0), (241, 5, 241), (479, 10.999999, 0), (480, 10.999999, 480), (480, 11, 0)],
+    [(40, 0, 0), (41, 0, 41), (240, 5, 0), (241, 5, 241), (480, 10.999999, 480), (481, 11, 0)],
 )
 def test_a_crowded_lane_is_started_early(cloud, one_lane, count, ahead, started):
     """241 events of one lane are due 5 s after the horizon: the next sweep would have 3 s for 6 s' work, so they are
