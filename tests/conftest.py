@@ -269,9 +269,9 @@ def cloud_of_the_stack() -> Iterator[Cloud]:
         for table in TEMPLATE.resources("AWS::DynamoDB::Table"):
             client("dynamodb").create_table(**TEMPLATE.table(table))
         for queue in TEMPLATE.resources("AWS::SQS::Queue"):
-            client("sqs").create_queue(QueueName=queue)
+            Cloud._backend("sqs").create_queue(queue)  # Not by a request, which takes long.
         for topic in (*TEMPLATE.resources("AWS::SNS::Topic"), OWN_FAILURE_TOPIC.split(":")[-1]):
-            client("sns").create_topic(Name=topic)
+            Cloud._backend("sns").create_topic(topic)
         _current.forget()
         yield _current
         assert not _current.refused, "AWS would have refused this"
@@ -341,22 +341,6 @@ def take(message: Any, now: datetime, published_at: datetime | None = None, **sq
     return ingest.take(record(message, published_at or now, **sqs), now)
 
 
-def deadline(now: datetime, seconds_left: Callable[[], float] = lambda: 30.0) -> Deadline:
-    """The deadline of an invocation that begins then, with so many seconds left whenever it looks."""
-    return Deadline(now + timedelta(seconds=30), seconds_left)
-
-
-class Invocation:
-    """A simulated invocation of 30 s: its deadline, and a clock that pauses move."""
-
-    def __init__(self, now: datetime):
-        self.paused_seconds = 0.0
-        self.deadline = deadline(now, lambda: 30.0 - self.paused_seconds)
-
-    def sleep(self, seconds: float) -> None:
-        self.paused_seconds += seconds
-
-
 def sweep(
     now: datetime,
     seconds_left: Callable[[], float] | None = None,
@@ -366,15 +350,15 @@ def sweep(
     delegate: Callable[[str], bool] = lambda lane: False,
     **changes: Any,
 ) -> Any:
-    """Let a Sweeper sweep all lanes, or one, at a time; what it did. Its pauses take no time here. `delegate` gives a
-    lane to another invocation; `changes` are to the shipped Sweeper."""
+    """Let a Sweeper sweep all lanes, or one, at a time, in an invocation of 30 s; what it did. Only its pauses take
+    time, and none of ours. `delegate` gives a lane to another invocation; `changes` are to the shipped Sweeper."""
     from punctual_core import sweeper
     from punctual_core.lanes import lanes
 
     changed = dataclasses.replace(sweeper.sweeper, delegate=delegate, **changes)
-    invocation = Invocation(now)
-    until = deadline(now, seconds_left) if seconds_left else invocation.deadline
-    with patch.object(sweeper, "sleep", invocation.sleep):
+    paused: list[float] = []
+    until = Deadline(now + timedelta(seconds=30), seconds_left or (lambda: 30.0 - sum(paused)))
+    with patch.object(sweeper, "sleep", paused.append):
         swept = [lane] if lane else lanes()
         return changed.tick(swept, holder or str(uuid.uuid4()), until, may_delegate=lane is None)
 

@@ -12,7 +12,6 @@ import pytest
 from punctual_core import ingest, lanes, sweeper
 from punctual_core.clients import client
 from punctual_core.executions import Executions
-from punctual_core.parking import Parking
 
 from tests.conftest import Cloud, LambdaContext, at, event, record, take
 
@@ -55,10 +54,6 @@ def executions(before: Callable[[str], Any] = lambda name: None, after: Callable
             after()
 
     return Watched(client("stepfunctions", 32), os.environ["DELIVER_ARN"])
-
-
-def parking(kind: type[Parking] = Parking) -> Parking:
-    return kind(client("dynamodb", 50), os.environ["PARKED_TABLE"])
 
 
 # --- Batches of Ingest ---

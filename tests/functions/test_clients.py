@@ -1,4 +1,6 @@
-"""The AWS clients: how long a call may take, how often it is made, and who says so."""
+"""The AWS clients: how long a call may take, and how often it is made."""
+
+import os
 
 import pytest
 from botocore.exceptions import ClientError
@@ -31,3 +33,14 @@ def test_threads_share_the_connections_of_one_client():
     assert client("sns").meta.config.max_pool_connections == 10
     assert client("sns", 32).meta.config.max_pool_connections == 32
     assert client("sns") is client("sns") is not client("sns", 32)
+
+
+def test_a_call_that_aws_would_refuse_fails_the_test_that_makes_it(cloud):
+    """At its end, even if the code catches what moto says: every other test checks each of its calls."""
+    arguments = {"stateMachineArn": os.environ["DELIVER_ARN"], "input": "{}"}
+    client("stepfunctions").start_execution(name="a-name", **arguments)
+    assert not cloud.refused
+    client("stepfunctions").start_execution(name="a." * 41, **arguments)
+    limits = ["StartExecution.name has 82, of which 80 are allowed", f"StartExecution: name '{'a.' * 41}'"]
+    assert cloud.refused == limits
+    cloud.refused.clear()

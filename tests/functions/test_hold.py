@@ -10,22 +10,24 @@ from punctual_core import hold
 from tools.cloudformation import ROOT
 
 
-def due_in(seconds: float) -> dict:
-    return {"due_ms": int((time.time() + seconds) * 1000)}
-
-
 class Clock:
     """A clock that only sleep moves; `lags` is the part of each sleep that passes."""
 
-    def __init__(self, lags: float = 1.0):
-        self.now, self.slept, self._lags = 1_000.0, [], lags
+    def __init__(self):
+        self.now, self.slept, self.lags = 1_000.0, [], 1.0
 
     def time(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.now += seconds * self._lags
+        self.now += seconds * self.lags
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    monkeypatch.setattr(hold, "time", clock := Clock())
+    return clock
 
 
 @pytest.mark.parametrize(
@@ -33,26 +35,21 @@ class Clock:
     [(1_000_000, []), (999_999, []), (0, []), (1_000_250, [0.25]), (1_001_500, [1.5])],
     ids=["due now", "past", "long past", "a quarter", "the longest"],
 )
-def test_it_sleeps_until_the_event_is_due_and_no_longer(monkeypatch, due_ms, slept):
+def test_it_sleeps_until_the_event_is_due_and_no_longer(clock, due_ms, slept):
     """By a clock that stands at 1,000 s: not at all for what is due, and 1.5 s for the longest that is asked for."""
-    clock = Clock()
-    monkeypatch.setattr(hold, "time", clock)
     hold.handler({"due_ms": due_ms}, None)
     assert clock.slept == slept
 
 
-def test_it_sleeps_again_if_the_clock_lags_behind(monkeypatch):
+def test_it_sleeps_again_if_the_clock_lags_behind(clock):
     """Never early: sleep follows another clock, so it sleeps until the one that counts says that the event is due."""
-    clock = Clock(lags=0.5)
-    monkeypatch.setattr(hold, "time", clock)
+    clock.lags = 0.5
     hold.handler({"due_ms": 1_001_000}, None)
     assert clock.slept[:3] == [1.0, 0.5, 0.25] and clock.now == 1_001.0
 
 
-def test_it_refuses_what_it_could_not_wait_for(monkeypatch):
+def test_it_refuses_what_it_could_not_wait_for(clock):
     """Its timeout is 2 s: it would be ended in the middle, and a function is not the place to wait."""
-    clock = Clock()
-    monkeypatch.setattr(hold, "time", clock)
     with pytest.raises(ValueError, match="not a fraction"):
         hold.handler({"due_ms": 1_002_000}, None)
     assert not clock.slept

@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -24,24 +23,19 @@ def visibility_changes(cloud) -> list[list[int]]:
 
 
 @pytest.fixture
-def before_starts(cloud, monkeypatch) -> Callable:
-    """Makes Ingest do something before it starts an event."""
-
-    def make(act: Callable[[str], object]) -> None:
-        monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=executions(act)))
-
-    return make
-
-
-@pytest.fixture
-def slow(before_starts):
+def slow(cloud, monkeypatch):
     """Makes the starts of some events wait until they may go on. At the end all threads have ended: none disturbs the
     next test."""
-    may_go_on, before = threading.Event(), set(threading.enumerate())
+    may_go_on, waiting, before = threading.Event(), [], set(threading.enumerate())
 
-    def make(name: str) -> threading.Event:
-        before_starts(lambda called: called.startswith(name) and may_go_on.wait(60))
-        return may_go_on
+    def make(name: str) -> tuple[threading.Event, list[str]]:
+        def start(called: str) -> None:
+            if called.startswith(name):
+                waiting.append(called)
+                may_go_on.wait(60)
+
+        monkeypatch.setattr(ingest, "ingest", replace(ingest.ingest, workflow=executions(start)))
+        return may_go_on, waiting
 
     yield make
     may_go_on.set()
@@ -81,22 +75,26 @@ def wait_for(condition) -> None:
         time.sleep(0.001)
 
 
-def test_a_batch_is_hidden_for_7_seconds_in_one_request(cloud):
+def test_a_batch_is_hidden_for_7_seconds_and_retried_after_2_in_one_request_each(cloud):
     """If its process is killed, its messages are processed again 7 s later, and not after the queue's three minutes."""
-    handle(*batch(datetime.now(UTC)))
-    [call] = cloud.asked("ChangeMessageVisibilityBatch")
-    assert call["QueueUrl"] == os.environ["INPUT_QUEUE_URL"] and len({each["Id"] for each in call["Entries"]}) == 10
-    assert {(each["ReceiptHandle"], each["VisibilityTimeout"]) for each in call["Entries"]} == {("a-receipt-handle", 7)}
+    cloud.fail("StartExecution")
+    assert len(handle(*batch(datetime.now(UTC)))) == 10
+    for call, seconds in zip(cloud.asked("ChangeMessageVisibilityBatch"), (7, 2), strict=True):
+        assert call["QueueUrl"] == os.environ["INPUT_QUEUE_URL"] and len({each["Id"] for each in call["Entries"]}) == 10
+        entries = {(each["ReceiptHandle"], each["VisibilityTimeout"]) for each in call["Entries"]}
+        assert entries == {("a-receipt-handle", seconds)}
 
 
-def test_a_batch_is_hidden_before_it_is_done_and_without_delaying_it(cloud, slow):
-    """The events of a batch start while SQS is asked: each start would wait for the request, the request for none."""
-    may_go_on = slow("order")
+def test_a_batch_is_hidden_before_it_is_done_and_its_messages_are_processed_side_by_side(cloud, slow):
+    """The events of a batch start while SQS is asked: each start would wait for the request, the request for none. With
+    fewer than ten threads not all of them would wait."""
+    may_go_on, waiting = slow("order")
     ask = ingest.visibility.hide
 
     def hide(records):
         ask(records)
         assert not cloud.starts
+        wait_for(lambda: len(waiting) == 10)
         may_go_on.set()
         wait_for(lambda: len(cloud.starts) == 10)
 
@@ -140,13 +138,6 @@ def test_a_message_whose_visibility_cannot_be_changed_is_still_retried(cloud, fa
     assert len(cloud.calls("ChangeMessageVisibilityBatch")) == 2
 
 
-def test_ten_failed_messages_are_one_request(cloud):
-    """It is not made by ten threads."""
-    cloud.fail("StartExecution")
-    assert len(handle(*batch(datetime.now(UTC)))) == 10
-    assert visibility_changes(cloud) == [[7] * 10, [2] * 10]
-
-
 @pytest.mark.parametrize(("left", "waits"), [(30, 25), (12.5, 7.5)])
 def test_a_slow_call_fails_its_message_alone(cloud, slow, clock, capsys, left, waits):
     """One start gets no answer until the invocation's time is up: the handler answers 5 s before that, with that
@@ -168,13 +159,6 @@ def test_an_invocation_without_time_answers_at_once(cloud, slow, clock, left):
     answer = ingest.handler({"Records": batch(datetime.now(UTC), 1)}, LambdaContext(seconds_left=left))
     assert len(answer["batchItemFailures"]) == 1
     assert clock.now == 0 and visibility_changes(cloud) == [[2]]
-
-
-def test_ten_messages_are_processed_side_by_side(cloud, before_starts):
-    """Each start waits for nine others: with fewer threads none would end."""
-    together = threading.Barrier(10)
-    before_starts(lambda name: together.wait(30))
-    assert handle(*batch(datetime.now(UTC))) == []
 
 
 def test_a_batch_does_not_wait_for_the_threads_of_an_earlier_one(cloud, slow, clock):

@@ -62,14 +62,6 @@ def test_a_lane_of_more_than_a_page_is_swept_to_its_end(cloud, one_lane):
     assert started(cloud) == orders(6) and not cloud.parked()
 
 
-def test_a_lane_of_more_than_can_be_in_flight_is_swept_to_its_end(cloud, one_lane):
-    """Each event starts once, and is deleted in batches of 25."""
-    park(126)
-    assert sweep(at("10:00")).started == 126
-    assert started(cloud) == orders(126) and not cloud.parked()
-    assert len(cloud.asked("BatchWriteItem")) == 6
-
-
 def test_a_retry_is_counted(cloud, one_lane):
     """Deliver has parked it with its number: RetriesAlarm watches how many there are."""
     park(2)
@@ -106,26 +98,6 @@ def test_two_sweepers_at_the_same_moment_start_each_event_once(cloud, monkeypatc
         sys.setswitchinterval(interval)
 
 
-def test_a_lane_that_another_holds_is_passed_over(cloud, one_lane):
-    """The holder finishes it, and keeps its lease."""
-    park(3)
-    assert sweeper.sweeper.parking.acquire("lane-00", "somebody", at("10:00"))
-    assert sweep(at("10:00:05")).started == 0
-    assert [lease["holder"] for lease in cloud.leases()] == ["somebody"]
-    sweeper.sweeper.parking.release("lane-00", "somebody")
-    assert sweep(at("10:00:05")).started == 3
-
-
-def test_a_lane_is_leased_while_its_events_are_started(cloud, one_lane):
-    """By this sweep, for 6 s; afterward it is free."""
-    park(3)
-    seen = []
-    sweep(at("10:00"), holder="me", executions=executions(lambda name: seen.extend(cloud.leases())))
-    assert {(lease["lane"], lease["holder"]) for lease in seen} == {("lease-of-lane-00", "me")}
-    assert {float(lease["expires_at"]) for lease in seen} == {at("10:00:06").timestamp()}
-    assert not cloud.leases()
-
-
 class Slow(Parking):
     """A table that needs so many seconds for each event, by the invocation's clock."""
 
@@ -142,21 +114,15 @@ class Slow(Parking):
         return 30.0 - self.passed
 
 
-def test_a_long_sweep_renews_its_lease_every_two_seconds(cloud, one_lane):
-    """100 events take 10 s: the lease is taken at the first batch of 25, and renewed with the others."""
-    park(100)
-    slow = Slow(0.1)
-    assert sweep(at("10:00"), slow.seconds_left, parking=slow).started == 100
+@pytest.mark.parametrize(("count", "each", "seconds"), [(100, 0.1, (6, 8.5, 11, 13.5, 16)), (75, 0.026, (6,))])
+def test_a_sweep_renews_its_lease_every_two_seconds(cloud, one_lane, count, each, seconds):
+    """100 events take 10 s: the lease is taken at the first batch of 25, and renewed with the others. 75 take less than
+    two seconds, and a renewal costs a write."""
+    park(count)
+    slow = Slow(each)
+    assert sweep(at("10:00"), slow.seconds_left, parking=slow).started == count
     ends = [float(call["ExpressionAttributeValues"][":until"]["N"]) for call in cloud.asked("UpdateItem")]
-    assert ends == pytest.approx([at(f"10:00:{second}").timestamp() for second in ("06", "08.5", "11", "13.5", "16")])
-
-
-def test_a_short_sweep_does_not_renew_its_lease(cloud, one_lane):
-    """A renewal costs a write: 75 events in less than two seconds are one lease."""
-    park(75)
-    slow = Slow(0.026)
-    sweep(at("10:00"), slow.seconds_left, parking=slow)
-    assert len(cloud.asked("UpdateItem")) == 1
+    assert ends == pytest.approx([at("10:00").timestamp() + second for second in seconds])
 
 
 def test_a_sweep_that_has_lost_its_lease_starts_nothing_more(cloud, one_lane):
@@ -174,29 +140,18 @@ def test_a_sweep_that_has_lost_its_lease_starts_nothing_more(cloud, one_lane):
     assert [lease["holder"] for lease in cloud.leases()] == ["another"]
 
 
-def test_a_killed_sweep_keeps_its_lane_for_six_seconds(cloud, one_lane):
-    """10:00:00 killed; 10:00:06 still held; a moment later another sweep starts its events."""
-    park(3)
-    cloud.kill("StartExecution")
-    cloud.kill("DeleteItem")  # It does not release its lease.
-    with pytest.raises(Killed):
-        sweep(at("10:00"))
-    cloud.recover()
-    assert sweep(at("10:00:06")).started == 0
-    assert sweep(at("10:00:06.001")).started == 3
-    assert started(cloud) == orders(3) and not cloud.parked()
-
-
-def test_the_retry_of_a_killed_tick_enters_its_leases(cloud, one_lane):
-    """Sweep retries a failed tick after a second, with the same holder."""
+@pytest.mark.parametrize(("clock", "holder"), [("10:00:01", "tick-7"), ("10:00:06.001", "tick-9")])
+def test_a_killed_tick_keeps_its_lanes_for_six_seconds_and_its_retry_enters_them(cloud, one_lane, clock, holder):
+    """Sweep retries a failed tick after a second, with the same holder. Any other one passes the lane over."""
     park(3)
     cloud.kill("BatchWriteItem")
-    cloud.kill("DeleteItem")
+    cloud.kill("DeleteItem")  # It does not release its lease.
     with pytest.raises(Killed):
         sweep(at("10:00"), holder="tick-7")
     cloud.recover()
-    assert sweep(at("10:00:01"), holder="tick-8").started == 0
-    assert sweep(at("10:00:01"), holder="tick-7").started == 3
+    assert sweep(at("10:00:06"), holder="tick-8").started == 0
+    assert [lease["holder"] for lease in cloud.leases()] == ["tick-7"]
+    assert sweep(at(clock), holder=holder).started == 3
     assert started(cloud) == sorted(orders(3) * 2) and not cloud.parked() and not cloud.leases()
     assert {start.name for start in cloud.starts[:3]} == {start.name for start in cloud.starts[3:]}
 
@@ -207,23 +162,16 @@ def test_the_retry_of_a_killed_tick_enters_its_leases(cloud, one_lane):
 UNSEEN = SimpleNamespace(start=lambda name, input: None)
 
 
-def test_a_crowded_lane_is_started_early(cloud, one_lane):
-    """241 events due at 10:00 in one lane: nothing at 09:59:40, more than the look-ahead before; all at 09:59:47, 5 s
-    before they come within the horizon, because the next sweep would have 3 s for 6 s' work. Of 240, none then: waiting
-    in Express costs."""
-    park(240)
-    for clock in ("09:59:42", "09:59:47"):
-        assert sweep(at(clock)).started == 0
-    park(241)
-    assert sweep(at("09:59:40")).started == 0
-    assert sweep(at("09:59:47"), executions=UNSEEN).started == 241 and not cloud.parked()
-
-
-@pytest.mark.parametrize(("count", "started"), [(40, 0), (41, 41)])
-def test_a_lane_can_be_crowded_by_the_first_events_beyond_the_horizon(cloud, one_lane, count, started):
-    """They are due exactly at the horizon, when the next sweep is a second's work late."""
-    park(count)
-    assert sweep(at("10:00") - HORIZON).started == started
+@pytest.mark.parametrize(
+    ("count", "ahead", "started"),
+    [(40, 0, 0), (41, 0, 41), (240, 5, 0), (241, 5, 241), (480, 10.999999, 480), (481, 11, 0)],
+)
+def test_a_crowded_lane_is_started_early(cloud, one_lane, count, ahead, started):
+    """241 events of one lane are due 5 s after the horizon: the next sweep would have 3 s for 6 s' work, so they are
+    started now. Of 240, none: waiting in Express costs. The sweep looks 11 s ahead."""
+    park(count, at("10:00") + HORIZON + timedelta(seconds=ahead))
+    assert sweep(at("10:00"), executions=UNSEEN).started == started
+    assert len(cloud.parked()) == count - started
 
 
 def test_an_even_flow_is_not_a_crowd(cloud, one_lane):
@@ -231,13 +179,6 @@ def test_an_even_flow_is_not_a_crowd(cloud, one_lane):
     for number in range(400):
         park(1, at("10:00") + timedelta(seconds=number / 20), f"at-{number}")
     assert sweep(at("10:00"), executions=UNSEEN).started == 8 * 20
-
-
-def test_a_crowd_at_the_end_of_the_look_ahead_is_seen(cloud, one_lane):
-    """481 events due 19 s ahead: one more than 40 a second."""
-    due = at("10:00") + HORIZON + sweeper.LOOK_AHEAD - timedelta(microseconds=1)
-    park(481, due)
-    assert sweep(at("10:00"), executions=UNSEEN).started == 481
 
 
 # --- An invocation of its own for a lane with much to start ---
@@ -266,14 +207,6 @@ def test_a_lane_with_sixty_events_to_start_gets_an_invocation_of_its_own(cloud, 
     many = Invocations()
     assert sweep(at("10:00"), delegate=many).started == 0  # It finds nothing left to do.
     assert many.lanes == ["lane-00"] and started(cloud) == orders(60) and not cloud.parked()
-
-
-def test_an_invocation_of_one_lane_sweeps_only_that_lane(cloud):
-    """It gives its lane to no other, however much there is to start."""
-    park(64)
-    in_lane_3 = sum(item["lane"] == "lane-03" for item in cloud.parked())
-    assert sweep(at("10:00"), lane="lane-03").started == in_lane_3
-    assert len(cloud.parked()) == 64 - in_lane_3
 
 
 def test_events_beyond_the_horizon_are_not_much_to_start(cloud, one_lane):

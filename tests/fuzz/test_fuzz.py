@@ -144,6 +144,10 @@ REASON = re.compile(
 @example("1" * 5000, False)
 @example("[" * 20_000 + "]" * 20_000, False)
 @example('{"payload": "\ufffe"}', False)
+@example("[NaN]", False)
+@example('{"date": ' + "9" * 5000 + "}", False)
+@example('"\\ud800"', False)
+@example('{"payload": "\\udfff", "\\u0000": "\\uffff"}', False)
 def test_any_message_comes_to_exactly_one_end(cloud, text, superseded):
     """No exception escapes; each message is started, parked, registered, reported or superseded, once; a report says
     which field is at fault and why, and holds the message."""

@@ -7,14 +7,7 @@ import pytest
 from punctual_core.event import parse
 
 from tests.conftest import event
-from tests.rules.messages import (
-    ACCEPTED_AT,
-    MESSAGE_ID,
-    REVISION,
-    RULES,
-    execution_input,
-    refusal,
-)
+from tests.rules.messages import ACCEPTED_AT, MESSAGE_ID, REVISION, RULES, execution_input, refusal
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [], [["a", "b"]]], ids=repr)

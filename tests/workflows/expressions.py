@@ -32,10 +32,6 @@ def evaluate(expression: str, variables: dict[str, Any], **functions: Callable) 
     return value
 
 
-def is_expression(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("{%") and value.endswith("%}")
-
-
 def fill(template: Any, variables: dict[str, Any], **functions: Callable) -> Any:
     """A JSON value in which every expression is replaced by its value."""
     match template:
@@ -43,7 +39,9 @@ def fill(template: Any, variables: dict[str, Any], **functions: Callable) -> Any
             return {name: fill(value, variables, **functions) for name, value in template.items()}
         case list():
             return [fill(value, variables, **functions) for value in template]
-    return evaluate(template, variables, **functions) if is_expression(template) else template
+        case str() if template.startswith("{%") and template.endswith("%}"):
+            return evaluate(template, variables, **functions)
+    return template
 
 
 def _range(first: float, last: float, step: float) -> list[int]:

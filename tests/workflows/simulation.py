@@ -27,6 +27,13 @@ MAX_STATES = 2000
 # AWS takes 256 KiB. Far less, because an input would be near that, and an overflow fails with an error of its own.
 MAX_ASSIGNED_BYTES = 8 * 1024
 
+# Of a state, its retriers, catchers and choices: a field that is not among these would be ignored here, and not by AWS.
+FIELDS = {
+    *("Type", "Comment", "Next", "End", "Default", "Output", "Assign", "Arguments", "Resource", "TimeoutSeconds"),
+    *("Timestamp", "Seconds", "Items", "ItemProcessor", "Choices", "Condition", "Error", "Cause", "Retry", "Catch"),
+    *("ErrorEquals", "IntervalSeconds", "BackoffRate", "MaxAttempts", "JitterStrategy"),
+}
+
 type Process[Outcome] = Generator[float, None, Outcome]
 
 
@@ -119,6 +126,7 @@ class Machine:
     def execute(self, run: Run, input: Any) -> Process[None]:
         """An execution, which notes in `run` what it does."""
         context = {"Execution": {"Id": run.name, "Name": run.name, "Input": input}}
+        assert self._definition["QueryLanguage"] == "JSONata"
         try:
             run.output = yield from self._run(self._definition, input, context, {}, run)
             run.status = "SUCCEEDED"
@@ -132,10 +140,12 @@ class Machine:
         name = machine["StartAt"]
         while name:
             state = machine["States"][name]
+            for part in (state, *(rule for rules in ("Retry", "Catch", "Choices") for rule in state.get(rules, []))):
+                assert part.keys() <= FIELDS
             run.path.append(name)
             assert len(run.path) <= MAX_STATES, f"{run.name} does not end"
             yield self._clock.now + TRANSITION_SECONDS
-            scope = Scope(variables, {"input": input, "context": context}, self._clock, self._chance)
+            scope = Scope(variables, {"input": input, "context": context}, self._clock)
             match state["Type"]:
                 case "Wait":
                     yield self._wait(state, scope)
@@ -147,6 +157,7 @@ class Machine:
                     task = self._attempts(name, state, scope, run)
                     input, name = yield from self._with_catch(state, scope, task)
                 case "Map":
+                    assert state["ItemProcessor"]["ProcessorConfig"] == {"Mode": "INLINE"}
                     items = [
                         self._run(state["ItemProcessor"], item, context, variables, run)
                         for item in scope.value(state["Items"])
@@ -215,12 +226,10 @@ class Scope:
     variables: dict[str, Any]
     states: dict[str, Any]
     clock: Clock
-    chance: random.Random | None
 
     def value(self, template: Any, **more: Any) -> Any:
         variables = self.variables | {"states": self.states | more}
-        chance = self.chance.random if self.chance else lambda: 0.0
-        return fill(template, variables, millis=lambda: self.clock.now_ms, random=chance)
+        return fill(template, variables, millis=lambda: self.clock.now_ms)
 
     def leave(self, part: dict, **more: Any) -> tuple[Any, str | None]:
         """Assign and output what a state, its rule or its catcher says. Returns output and next state."""

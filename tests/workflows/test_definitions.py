@@ -7,7 +7,6 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 from punctual_core.failures import is_transient
-from punctual_core.lanes import LANES
 
 from tools.cloudformation import ROOT, Template
 
@@ -51,11 +50,6 @@ def test_substitutions_are_used(machine):
 def test_task_waits_for_its_function():
     """A tick does not time out while the Sweeper may still succeed. (Of Hold, tests/template says it.)"""
     assert SWEEP["TimeoutSeconds"] > TEMPLATE.function("Sweeper")["Timeout"]
-
-
-def test_lanes_never_shrink():
-    """Events parked in a lane that is no longer swept would be lost."""
-    assert LANES >= 16
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ def parked_by(world: World) -> tuple[dict, float]:
     return item, (due_of(item["sort_key"]) - DUE).total_seconds()
 
 
+def past(hours: int) -> dict:
+    """Of an event whose date had passed for so long when it was accepted: the changes to its world."""
+    return {"accepted_ms": int(1000 * (DUE.timestamp() + hours * HOUR)), "lead": -hours * HOUR} if hours else {}
+
+
 # --- The slots --------------------------------------------------------------------------------------------------------
 
 
@@ -78,22 +83,10 @@ def test_slot_is_later_than_that_of_the_execution(retry):
     assert at == pytest.approx(UNITS[retry] * UNIT_SECONDS, abs=0.001)
 
 
-@pytest.mark.parametrize("lead_seconds", [0, 20, 63])
-def test_delete_after_the_event_was_parked_again(lead_seconds):
-    """The Sweeper deletes what it started a minute later, when the execution has long parked the event again."""
-    world = World(event(), outage(SNS, until=3 * MINUTE), delete_seconds=MINUTE)
-    world.run(lead_seconds)
-    world.run()
-    assert world.delivered
-
-
 def test_events_of_the_past_have_their_day():
     """For an event whose date was past when it was accepted, slots and the day count from then."""
-    accepted_ms = int(1000 * (DUE.timestamp() + 100 * HOUR))
-    world = World(event(), outage({"Publish"}, until=1000 * HOUR), lead=-100 * HOUR, accepted_ms=accepted_ms)
-    item, at = parked_by(world)
-    assert item["retry"] == "1"
-    assert at == pytest.approx(100 * HOUR + UNIT_SECONDS, abs=0.001)
+    item, at = parked_by(World(event(), outage({"Publish"}, until=1000 * HOUR), **past(hours=100)))
+    assert (item["retry"], at) == ("1", pytest.approx(100 * HOUR + UNIT_SECONDS, abs=0.001))
 
 
 @pytest.mark.parametrize("fails", [SNS, {*SNS, *SQS}], ids=["again", "unreported"])
@@ -146,16 +139,15 @@ def test_event_is_delivered_after_an_outage_of_sns(length, error):
 )
 def test_event_is_reported_after_24_hours(of, told, past_hours):
     """An event is retried for a day from its due time, or from when it was accepted, and then reported once."""
-    past = past_hours * HOUR
-    changes = {"accepted_ms": int(1000 * (DUE.timestamp() + past)), "lead": -past} if past else {}
-    world = World(event(), outage(of, until=past + 25 * HOUR), **changes)
-    world.run(past + 26 * HOUR)
+    since = past_hours * HOUR
+    world = World(event(), outage(of, until=since + 25 * HOUR), **past(past_hours))
+    world.run(since + 26 * HOUR)
     [(where, reported)] = world.reported
     assert where.endswith(told)
-    assert 24 * HOUR < reported - past < 24 * HOUR + 16 * MINUTE
+    assert DAY < reported - since < DAY + 16 * MINUTE
     assert world.delivered == [] and world.parked == {}
     assert [run.error for run in world.runs] == [None] * (len(world.runs) - 1) + ["NotDelivered"]
-    assert len(world.runs) <= slots_until(24 * HOUR) + 2
+    assert len(world.runs) <= slots_until(DAY) + 2
 
 
 def test_cancel_holds_during_an_outage():

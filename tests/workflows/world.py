@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from punctual_core.event import Event, Rules, parse
@@ -37,7 +38,6 @@ CALL_SECONDS = 0.02
 # The states that need each service.
 SNS = {"Publish", "ReportToPublisher", "ReportToStackTopic"}
 SQS = {"SendToUndelivered"}
-DYNAMODB = {"LookUpRevision", "Park"}
 
 TRANSIENT = "SNS.InternalErrorException"
 PERMANENT = "SNS.NotFoundException"
@@ -51,37 +51,30 @@ def event(due: datetime = DUE, revision: str = REVISION, **fields: Any) -> Event
     return parsed
 
 
-class _NoPauses(random.Random):
-    def random(self) -> float:
-        return 0.0
-
-
 # The chance with which retries inside of an execution come at once.
-NO_PAUSES = _NoPauses()
+NO_PAUSES = SimpleNamespace(random=lambda: 0.0)
 
 
 class World:
     """One event, whose first execution starts `lead` seconds before it is due.
 
     `error(state, seconds)` is the error that a state's task gets so many seconds after the event was due, or None;
-    "States.Timeout" is a call that hangs. `deletes(seconds)` says whether the Sweeper can delete what it started, which
-    it does `delete_seconds` later. Without `chance` (or its seed), retries wait as long as they may. `changes` are
-    to the input.
+    "States.Timeout" is a call that hangs. `deletes(seconds)` says whether the Sweeper can delete what it started.
+    Without `chance` (or its seed), retries wait as long as they may. `changes` are to the input.
     """
 
     def __init__(
         self,
         event: Event,
         error: Callable[[str, float], str | None] = lambda state, seconds: None,
-        chance: random.Random | int | None = 0,
+        chance: Any = 0,
         early: float = 0,
         lead: float = 5,
         deletes: Callable[[float], bool] = lambda seconds: True,
-        delete_seconds: float = 0,
         cause: str = "simulated",
         **changes: Any,
     ):
-        self._error, self._cause, self._deletes, self._delete_seconds = error, cause, deletes, delete_seconds
+        self._error, self._cause, self._deletes = error, cause, deletes
         self.event, self.due = event, event.due.timestamp()
         self.clock = Clock(self.due - lead)
         jitter = random.Random(chance) if isinstance(chance, int) else chance
@@ -127,12 +120,8 @@ class World:
             for key in [key for key in self.parked if key[1] < before]:
                 self._start(self.parked[key]["execution"], json.loads(self.parked[key]["input"]))
                 if self._deletes(self.seconds):
-                    self.clock.start(self._delete(key), self.clock.now + self._delete_seconds)
+                    del self.parked[key]
             yield self.clock.now + INTERVAL_SECONDS
-
-    def _delete(self, key: tuple[str, str]) -> Process[None]:
-        self.parked.pop(key, None)
-        yield from ()
 
     def _call(self, state: str, arguments: dict) -> tuple[dict, float]:
         if error := self._error(state, self.seconds):
@@ -175,5 +164,5 @@ class World:
 
 
 def outage(of: set[str], until: float, error: str = TRANSIENT, since: float = -MINUTE) -> Callable:
-    """These states fail from `since` to `until`, in seconds after the event was due."""
+    """These states fail from `since` to `until`, in seconds after the event was due, or Sweep was started."""
     return lambda state, seconds: error if state in of and since <= seconds < until else None
