@@ -23,8 +23,8 @@ TIME_WIDTH, ID_WIDTH, STATE_WIDTH = 23, 36, 8
 TABLE_WIDTH = 100
 
 _SELECTION = (
-    click.option("--after", callback=to_moment, metavar="TIME", help="Only due at this time (ISO 8601) or later."),
-    click.option("--before", callback=to_moment, metavar="TIME", help="Only due before this time (ISO 8601)."),
+    click.option("--after", type=to_moment, metavar="TIME", help="Only due at this time (ISO 8601) or later."),
+    click.option("--before", type=to_moment, metavar="TIME", help="Only due before this time (ISO 8601)."),
     click.option(
         "--target", metavar="TOPIC", help="Only to this topic: ARN, or name in the stack's account and Region."
     ),
@@ -150,10 +150,8 @@ def count_command(stack: Stack, /, by: str, **options: Any) -> None:
 
 
 def _start_of(by: str, due: datetime) -> datetime:
-    start = due.replace(second=0, microsecond=0)
-    if by != "minute":
-        start = start.replace(minute=0)
-    return start.replace(hour=0) if by == "day" else start
+    smaller: dict[str, Any] = {"minute": {}, "hour": {"minute": 0}, "day": {"minute": 0, "hour": 0}}[by]
+    return due.replace(second=0, microsecond=0, **smaller)
 
 
 def _bar_chart(by: str, counts: Counter[datetime]) -> Table:

@@ -30,12 +30,11 @@ def delivered(name: str, id: str, log, revision: str = REVISION, seconds: float 
 
 def test_a_parked_event_says_until_when(punctual, tables, log):
     """In a sentence, and as JSON with what the register and the table have."""
-    tables.park(NOW + HOUR, id="order-4711")
-    assert "order-4711: parked until shortly before it is due at 2026-12-24 10:00:00.000 UTC." in (
-        punctual("show", "order-4711").output
-    )
-    shown = told(punctual, "order-4711")
-    assert (shown["verdict"], shown["missing"], shown["executions"]) == ("parked", [], [])
+    tables.park(NOW + HOUR, id=ID)
+    sentence = "parked until shortly before it is due at 2026-12-24 10:00:00.000 UTC"
+    assert punctual("show", ID).output.endswith(f"\n{ID}: {sentence}.\n")
+    shown = told(punctual, ID)
+    assert (shown["verdict"], shown["sentence"], shown["missing"]) == ("parked", sentence, [])
     assert shown["registered"] == {
         "revision": REVISION,
         "claimed_by": "event",
@@ -55,9 +54,9 @@ def test_an_unnamed_parked_event_is_found_in_its_lane(punctual, tables, log):
 
 def test_a_named_event_is_read_by_its_key_and_consistently(punctual, tables, log, calls):
     """What was published a second ago is there, and no lane has to be read."""
-    tables.park(NOW + HOUR, id="order-4711")
+    tables.park(NOW + HOUR, id=ID)
     calls.clear()
-    told(punctual, "order-4711")
+    told(punctual, ID)
     assert "Query" not in dict(calls)
     assert [parameters["ConsistentRead"] for operation, parameters in calls if operation == "GetItem"] == [True, True]
 
@@ -81,11 +80,6 @@ def test_a_delivered_event_is_shown_with_the_time_of_each_state_and_its_lateness
     assert heading.split() == ["time", "(UTC)", REVISION]
     assert [row[23:].strip() for row in rows[:3]] == [f"execution {REVISION} started", "WaitUntilCutoff", "Publish"]
     assert sentence.endswith(f":{at:%S.%f}"[:-3] + " UTC, 12 ms after its date, as message m-1.")
-
-
-def ended_with(type: str, **details: str):
-    """An unnamed event whose execution ended in that way."""
-    return lambda _, log: log.write(REVISION, started(REVISION, 6), (ago(1), f"Execution{type}", details))
 
 
 def retried(tables, log):
@@ -136,26 +130,6 @@ VERDICTS = {
         ID,
         "parked until shortly before",
     ),
-    "canceled, perhaps": (
-        ended_with("Succeeded", output='{"superseded": true}'),
-        REVISION,
-        "canceled or replaced before it was due",
-    ),
-    "not delivered": (
-        ended_with("Failed", error="NotDelivered", cause="not delivered: gone"),
-        REVISION,
-        "not delivered: gone; reported to its failure topic",
-    ),
-    "retried, as it could not be reported": (
-        ended_with("Failed", error="NotReported", cause="parked again"),
-        REVISION,
-        "failed with NotReported: parked again",
-    ),
-    "not delivered, perhaps": (
-        ended_with("TimedOut", error="States.Timeout"),
-        REVISION,
-        "not delivered, as far as is known: its execution timed out with States.Timeout",
-    ),
     "canceled, with an input of which 248 KB are logged": (
         lambda _, log: log.write(
             REVISION, (ago(6), "ExecutionStarted", {"input": '{"id": "o'}), ended({"superseded": True}, 1)
@@ -186,6 +160,26 @@ def test_the_verdict_is_a_word_and_a_sentence(punctual, tables, log, case):
     assert sentence in shown["sentence"]
 
 
+PERHAPS = "not delivered, as far as is known: its execution"
+
+
+@pytest.mark.parametrize(
+    ("end", "details", "verdict", "sentence"),
+    [
+        ("Succeeded", {"output": '{"superseded": true}'}, "canceled", "canceled or replaced before it was due"),
+        ("Failed", {"error": "NotDelivered", "cause": "a: b"}, "not delivered", "a: b; reported to its failure topic"),
+        ("Failed", {"error": "NotReported", "cause": "parked"}, "retried", "failed with NotReported: parked"),
+        ("TimedOut", {"error": "States.Timeout"}, "not delivered", f"{PERHAPS} timed out with States.Timeout"),
+        ("Aborted", {}, "not delivered", f"{PERHAPS} aborted"),
+    ],
+)
+def test_the_end_of_an_execution_is_the_verdict(punctual, tables, log, end, details, verdict, sentence):
+    """Of an unnamed event, of which no more is known."""
+    log.write(REVISION, started(REVISION, 6), (ago(1), f"Execution{end}", details))
+    shown = told(punctual, REVISION)
+    assert (shown["verdict"], shown["sentence"]) == (verdict, sentence)
+
+
 def test_an_event_that_was_never_seen_is_said_to_be(punctual, tables, log):
     """With exit code 1, and since when it was looked for."""
     result = punctual("show", "nothing", "--since", "2h")
@@ -200,12 +194,11 @@ def test_an_event_that_was_never_seen_is_said_to_be(punctual, tables, log):
 
 def test_what_may_not_be_read_is_said_and_the_rest_is_shown(punctual, tables, log, stack):
     """A parked event is known without the logs."""
-    tables.park(NOW + HOUR, id="order-4711")
+    tables.park(NOW + HOUR, id=ID)
     stack.refuse("FilterLogEvents", "AccessDeniedException", "no")
-    result = punctual("show", "order-4711")
+    result, sentence = punctual("show", ID), "the log of its executions could not be read: permission denied: no"
     assert result.code == 0 and "parked until" in result.output
-    assert result.error == "Not known: the log of its executions could not be read: permission denied: no.\n"
-    assert told(punctual, "order-4711")["missing"]
+    assert (result.error, told(punctual, ID)["missing"]) == (f"Not known: {sentence}.\n", [sentence])
 
 
 @pytest.mark.parametrize(("level", "what"), [("ERROR", "only failures are"), ("OFF", "no executions are")])
