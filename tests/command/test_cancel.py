@@ -138,7 +138,6 @@ def test_the_selected_events_are_canceled_and_no_other(punctual, crowd, stack, o
 
 
 def test_a_dry_run_lists_and_cancels_nothing(punctual, crowd, log, stack):
-    """As a table with a count, or as JSON."""
     result = punctual("cancel", "--user", "team-0", "--dry-run")
     assert [line.split()[2] for line in result.output.splitlines()[1:]] == ["a-0", "b-1", "a-2"]
     assert result.error == "3 events selected.\n"
@@ -150,7 +149,6 @@ def test_a_dry_run_lists_and_cancels_nothing(punctual, crowd, log, stack):
 
 @pytest.mark.parametrize(("answer", "code", "published"), [(True, 0, 3), (False, 130, 0)])
 def test_the_count_is_to_be_confirmed(punctual, crowd, stack, monkeypatch, answer, code, published):
-    """On a terminal."""
     asked = []
 
     def confirm(text, **_):

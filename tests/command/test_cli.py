@@ -52,7 +52,6 @@ def test_the_stack_is_named_before_or_after_the_command_or_in_the_environment(st
 
 
 def test_region_and_profile_are_those_of_the_options(stack, punctual, monkeypatch, tmp_path):
-    """As users of aws type them."""
     (tmp_path / "config").write_text("[profile other]\nregion = us-west-2\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.delenv("AWS_DEFAULT_REGION")

@@ -102,6 +102,7 @@ def test_an_event_that_comes_back_is_published_once_in_a_run(stack, punctual):
     """Otherwise a run would not end. No clock decides."""
 
     def report_again(call, _):
+        assert [operation for operation, _ in stack.calls].count("Publish") == 1
         stack.add_undelivered(EVENT)
         return call()
 
@@ -181,8 +182,8 @@ STOPS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, BrokenPipe
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_an_interrupted_run_gives_back_what_it_has_not_dealt_with(stack, punctual, monkeypatch, stop):
-    """By Ctrl-C, a signal, or `head` between send and delete: the next run, at once, moves the message again, with the
-    MessageId by which Ingest recognizes it."""
+    """By Ctrl-C, a signal, or `head` between send and delete, and once more while it gives back: the next run, at once,
+    moves the message again, with the MessageId by which Ingest recognizes it."""
     bodies = fill(stack, "a", "b", "c")
 
     def interrupt(call, _):
@@ -191,8 +192,13 @@ def test_an_interrupted_run_gives_back_what_it_has_not_dealt_with(stack, punctua
         os.kill(os.getpid(), stop)
         return call()
 
+    def interrupt_again(call, _):
+        if stop is not BrokenPipeError:
+            os.kill(os.getpid(), stop)
+        return call()
+
     monkeypatch.setattr("punctual.cli.give_up_stdout", lambda: None)
-    stack.answers["DeleteMessage"] = interrupt
+    stack.answers |= {"DeleteMessage": interrupt, "ChangeMessageVisibilityBatch": interrupt_again}
     assert punctual("redrive").code == STOPS[stop]
     [sent] = stack.received(stack.input)
     assert sent in bodies and stack.left(stack.dead) == 3
