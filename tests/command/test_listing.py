@@ -44,6 +44,9 @@ def test_a_limit_reads_one_page_of_each_lane_and_says_that_there_is_more(punctua
     assert len({query["ExpressionAttributeValues"][":lane"]["S"] for query in queries}) == 16
     assert len(queries) == 32 and {query["Limit"] for query in queries} == {3}
     assert punctual("list", "--limit", "3").error == ""
+    stack.calls.clear()
+    punctual("list", "--limit", "3", "--user", "team")  # A limit counts what is read, not what passes the filter.
+    assert not any("Limit" in parameters for _, parameters in stack.calls)
 
 
 def test_after_includes_and_before_excludes_its_time(punctual, tables):

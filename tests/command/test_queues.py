@@ -200,6 +200,7 @@ def test_an_interrupted_run_gives_back_what_it_has_not_dealt_with(stack, punctua
     monkeypatch.setattr("punctual.cli.give_up_stdout", lambda: None)
     stack.answers |= {"DeleteMessage": interrupt, "ChangeMessageVisibilityBatch": interrupt_again}
     assert punctual("redrive").code == STOPS[stop]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     [sent] = stack.received(stack.input)
     assert sent in bodies and stack.left(stack.dead) == 3
     stack.answers.clear()
