@@ -10,13 +10,8 @@ from botocore.exceptions import ReadTimeoutError
 
 from tests.command.conftest import FakeStack, Result, ago, refusal
 
+pytestmark = pytest.mark.usefixtures("tables")  # `resend` asks the register.
 EVENT = {"date": "2026-12-24T18:00:00Z", "payload": "ä"}
-
-
-@pytest.fixture
-def stack(stack, tables):
-    """The stack called `punctual`, with its register."""
-    return stack
 
 
 # --- resend -----------------------------------------------------------------------------------------------------------
