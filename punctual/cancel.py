@@ -94,10 +94,11 @@ def cancel_all(scheduler: Scheduler, events: Iterable[Parked]) -> Iterator[tuple
         try:
             waiting = {pool.submit(scheduler.cancel, event.id): event for event in events}
             for publication in as_completed(waiting):
-                error = publication.exception()
-                if error and not isinstance(error, ClientError | BotoCoreError):
-                    raise error
-                yield waiting[publication], sentence_of(error) if error else None
+                event, error = waiting[publication], publication.exception()
+                if isinstance(error, ClientError | BotoCoreError):
+                    yield event, sentence_of(error)
+                else:
+                    yield event, publication.result()  # None, unless it raises any other error.
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -129,7 +129,7 @@ def described_as(described: dict[str, Any]) -> Execution:
     if stopped := described.get("stopDate"):
         execution.ended_at = stopped.astimezone(UTC)
     execution.input = json.loads(described["input"])
-    execution.result = _result(described)
+    execution.result = _result(described.get("output"), described.get("error"), described.get("cause"))
     return execution
 
 
@@ -142,7 +142,7 @@ def _from_logs(stack: Stack, id: str, since: datetime) -> list[Execution]:
         if not _is_of(name, id) or arn in other:
             continue
         details = entry.get("details", {})
-        if entry["type"] == "ExecutionStarted" and as_object(details.get("input")).get("id", id) != id:
+        if entry["type"] == "ExecutionStarted" and _input(details).get("id", id) != id:
             other.add(arn)  # Another event, whose id begins with this one and a hyphen.
             found.pop(arn, None)
             continue
@@ -154,23 +154,29 @@ def note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) -
     """Add an entry of the log, which may come in any order, to its execution."""
     at, type = datetime.fromtimestamp(int(entry["event_timestamp"]) / 1000, UTC), entry["type"]
     if type == "ExecutionStarted":
-        execution.started_at, execution.input = at, as_object(details.get("input"))
+        execution.started_at, execution.input = at, _input(details)
     elif type.endswith("StateEntered"):
         execution.states = sorted([*execution.states, (at, details["name"])])
     elif type in STATUSES:
         execution.status, execution.ended_at = STATUSES[type], at
-        execution.result = _result(details)
+        execution.result = _result(details.get("output"), details.get("error"), details.get("cause"))
 
 
-def as_object(text: Any) -> dict[str, Any]:
-    """A JSON object; empty if the text is none, such as the beginning of an input that is too long for the log."""
+def _input(details: dict[str, Any]) -> dict[str, Any]:
+    """An execution's input; empty if the log has none, or only its beginning."""
+    return as_object(details.get("input", ""))
+
+
+def as_object(text: str) -> dict[str, Any]:
+    """A JSON object; empty if the text is none."""
     try:
         return dict(json.loads(text))
     except (ValueError, TypeError):
         return {}
 
 
-def _result(ended: dict[str, Any]) -> dict[str, Any]:
-    if ended.get("error"):  # Beside it, the emulator has an output.
-        return {name: ended[name] for name in ("error", "cause") if ended.get(name)}
-    return as_object(ended.get("output"))
+def _result(output: str | None, error: str | None, cause: str | None) -> dict[str, Any]:
+    if error:  # Beside it, the emulator has an output.
+        return {"error": error, "cause": cause} if cause else {"error": error}
+    result: dict[str, Any] = json.loads(output) if output else {}
+    return result

@@ -96,8 +96,8 @@ class Stack:
         return {entry["OutputKey"]: entry["OutputValue"] for entry in self._found.get("Outputs", [])}
 
 
-def sentence_of(error: BaseException) -> str:
-    """What an error of AWS or its SDK means for the user; any other error's own text."""
+def sentence_of(error: Exception) -> str:
+    """What an error, of AWS or its SDK above all, means for the user."""
     match error:
         case sdk.NoRegionError():
             return "no AWS Region is configured: set AWS_DEFAULT_REGION, or choose a profile with one (AWS_PROFILE)"

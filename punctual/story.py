@@ -180,7 +180,7 @@ def story_of(stack: Stack, id: str, since: datetime, seconds: float = float("inf
     story.executions = read("the log of its executions", lambda: executions_of(stack, id, since)) or []
     if not story.parked and not story.executions:
         pattern = f'{{ $.message = "refused" && $.id = "{id}" }}'
-        entries = read("the log of refusals", lambda: log_entries(stack, "IngestLog", pattern, since)) or []
+        entries = read("the log of refusals", lambda: list(log_entries(stack, "IngestLog", pattern, since))) or []
         story.refusals = [entry for entry in entries if entry.get("message") == "refused" and entry.get("id") == id]
     level = stack.parameter("ExecutionLogLevel", "ALL")
     if level != "ALL":
