@@ -94,25 +94,22 @@ def cancel_all(scheduler: Scheduler, events: Iterable[Parked]) -> Iterator[tuple
         try:
             waiting = {pool.submit(scheduler.cancel, event.id): event for event in events}
             for publication in as_completed(waiting):
-                error = publication.exception()
-                if error and not isinstance(error, ClientError | BotoCoreError):
-                    raise error
-                yield waiting[publication], sentence_of(error) if error else None  # type: ignore[arg-type]
+                event, error = waiting[publication], publication.exception()
+                if isinstance(error, ClientError | BotoCoreError):
+                    yield event, sentence_of(error)
+                else:
+                    yield event, publication.result()  # None, unless it raises any other error.
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ids(context: click.Context, parameter: click.Parameter, ids: tuple[str, ...]) -> list[str]:
-    return [to_id(context, parameter, id) for id in dict.fromkeys(ids)]
-
-
 @click.command("cancel")
-@click.argument("ids", nargs=-1, callback=_ids, metavar="[ID]...")
+@click.argument("ids", nargs=-1, type=to_id, metavar="[ID]...")
 @selecting
 @click.option("--dry-run", is_flag=True, help="Only show which parked events are selected.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def cancel_command(stack: Stack, /, ids: list[str], dry_run: bool, yes: bool, **options: Any) -> None:
+def cancel_command(stack: Stack, /, ids: tuple[str, ...], dry_run: bool, yes: bool, **options: Any) -> None:
     """Cancel events: by their ids, or all parked ones that the options select.
 
     A cancel is published first, even if the event is unknown, because it may be on its way; then it is said what was
@@ -133,9 +130,9 @@ def cancel_command(stack: Stack, /, ids: list[str], dry_run: bool, yes: bool, **
         _cancel_selected(stack, selection, dry_run, yes, output)
 
 
-def _cancel_by_id(stack: Stack, ids: list[str], output: Output) -> None:
+def _cancel_by_id(stack: Stack, ids: tuple[str, ...], output: Output) -> None:
     scheduler, results, failed = scheduler_of(stack), [], []
-    for id in ids:
+    for id in dict.fromkeys(ids):
         try:
             result = cancel(stack, scheduler, id)
         except (ClientError, BotoCoreError) as error:

@@ -123,7 +123,7 @@ def _prefix(context: click.Context, parameter: click.Parameter, prefix: str) -> 
 )
 @click.option(
     "--max-lateness",
-    callback=to_duration,
+    type=to_duration,
     default=f"{MAX_LATENESS.seconds}s",
     show_default=True,
     metavar="DURATION",

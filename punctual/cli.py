@@ -113,9 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except InvalidEvent as error:
         fail(2, str(error))
-    except (NotConfigured, NotPunctual) as error:
-        fail(1, str(error))
-    except (ClientError, BotoCoreError) as error:
+    except (NotConfigured, NotPunctual, ClientError, BotoCoreError) as error:
         fail(1, sentence_of(error))
     except OSError as error:  # Such as a full disk behind stdout.
         give_up_stdout()

@@ -149,12 +149,12 @@ def _unambiguous(at: date | str | None, timezone: str | None) -> tuple[str | Non
             pass  # The rules refuse it in their own words.
     if isinstance(at, date):
         at = at.isoformat()
-    if isinstance(at, str) and timezone is None and _is_local_time(at):
+    if isinstance(at, str) and timezone is None and is_local_time(at):
         raise InvalidEvent("at has neither an offset nor a timezone: use for example datetime.now(UTC)")
     return at, timezone
 
 
-def _is_local_time(text: str) -> bool:
+def is_local_time(text: str) -> bool:
     """Whether this is a date, or a date and time, without an offset."""
     try:
         parse_date(text, zone("UTC"))  # Refuses an offset.

@@ -104,8 +104,7 @@ def log_entries(stack: Stack, log: str, pattern: str, since: datetime) -> list[d
 
 def _is_of(name: str, id: str) -> bool:
     """Whether an execution's name is that of this id: the id, the start of a revision, the number of a retry."""
-    rest = name.removeprefix(id)
-    return name.startswith(id) and (not rest or rest[0] == "-")
+    return name == id or name.startswith(f"{id}-")
 
 
 def _from_history(stack: Stack, id: str) -> list[Execution]:

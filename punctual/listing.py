@@ -1,7 +1,8 @@
 """The commands `list` and `count`: parked events, as tables. They only read."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import batched
 from typing import Any
@@ -23,8 +24,8 @@ TIME_WIDTH, ID_WIDTH, STATE_WIDTH = 23, 36, 8
 TABLE_WIDTH = 100
 
 _SELECTION = (
-    click.option("--after", callback=to_moment, metavar="TIME", help="Only due at this time (ISO 8601) or later."),
-    click.option("--before", callback=to_moment, metavar="TIME", help="Only due before this time (ISO 8601)."),
+    click.option("--after", type=to_moment, metavar="TIME", help="Only due at this time (ISO 8601) or later."),
+    click.option("--before", type=to_moment, metavar="TIME", help="Only due before this time (ISO 8601)."),
     click.option(
         "--target", metavar="TOPIC", help="Only to this topic: ARN, or name in the stack's account and Region."
     ),
@@ -61,29 +62,20 @@ def list_command(stack: Stack, /, limit: int, **options: Any) -> None:
     DynamoDB bills what it reads: at most --limit events of each of the 16 lanes, and the register's item of each that
     is listed. --after and --before read less; --target, --user, and --id-prefix read everything in between.
     """
-    output, number = Output.of_context(), 0
-    selection = selection_of(stack, options)
-    with output.progress(beside_output=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def counted(events: Iterable[Parked]) -> Iterator[Parked]:
-            nonlocal number
-            for number, event in enumerate(events, 1):
-                if number % TABLE_ROWS == 0:
-                    progress.update(task, description=plural(number, "event"))
-                if number <= limit:
-                    yield event
-
-        events = counted(parked_events(stack, selection, limit + 1))  # One more shows whether there are more.
-        if output.is_json:
-            output.json_list(event.as_json() for event in events)
-        else:
-            # Piece by piece: a table of all that may be parked would not fit in memory.
-            for rows in batched(events, TABLE_ROWS, strict=False):
-                tell(output, rows, is_first=number <= TABLE_ROWS)
-            if not number:
-                output.line("No events are parked." if selection == Selection() else "No such events are parked.")
-    if number > limit:
+    output, selection = Output.of_context(), selection_of(stack, options)
+    found = parked_events(stack, selection, limit + 1)  # One more shows whether there are more.
+    events = itertools.islice(found, limit)
+    if output.is_json:
+        output.json_list(event.as_json() for event in events)
+    else:
+        # Piece by piece: a table of all that may be parked would not fit in memory.
+        is_first = True
+        for rows in batched(events, TABLE_ROWS, strict=False):
+            tell(output, rows, is_first)
+            is_first = False
+        if is_first:
+            output.line("No events are parked." if selection == Selection() else "No such events are parked.")
+    if next(found, None):
         output.note(f"The first {limit:,}. There are more: see --limit and --after.")
 
 
@@ -150,10 +142,8 @@ def count_command(stack: Stack, /, by: str, **options: Any) -> None:
 
 
 def _start_of(by: str, due: datetime) -> datetime:
-    start = due.replace(second=0, microsecond=0)
-    if by != "minute":
-        start = start.replace(minute=0)
-    return start.replace(hour=0) if by == "day" else start
+    smaller: dict[str, Any] = {"minute": {}, "hour": {"minute": 0}, "day": {"minute": 0, "hour": 0}}[by]
+    return due.replace(second=0, microsecond=0, **smaller)
 
 
 def _bar_chart(by: str, counts: Counter[datetime]) -> Table:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import click
-from punctual_core.times import parse_date, zone
+from punctual_core.times import parse_date
 
 # So that now plus or minus a duration is a time.
 MAX_DURATION = timedelta(days=365_000)
@@ -15,23 +15,19 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-# Callbacks of options, because click's class for parameter types is generic only in its later versions.
+# Types of options: plain functions, because click's class for them is generic only in its later versions.
 
 
-def to_moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+def to_moment(value: str) -> datetime:
     """An ISO 8601 time, UTC unless it has an offset."""
-    if value is None:
-        return None
     try:
         return parse_date(value)
     except ValueError as problem:
         raise click.BadParameter(f"{value!r} {problem}") from None
 
 
-def to_duration(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+def to_duration(value: str) -> timedelta:
     """A sum of seconds, minutes, hours, and days, such as 1h30m."""
-    if value is None:
-        return None
     parts = _DURATION.findall(value)
     if not parts or "".join(map("".join, parts)) != value:
         raise click.BadParameter(f"{value!r} must be a number and a unit, such as 90s, 15m, 2h, 3d, or 1h30m")
@@ -40,15 +36,6 @@ def to_duration(context: click.Context, parameter: click.Parameter, value: str |
         if duration <= MAX_DURATION:
             return duration
     raise click.BadParameter(f"{value!r} is too long")
-
-
-def has_offset(date: str) -> bool:
-    """Whether a valid date says itself how far it is from UTC."""
-    try:
-        parse_date(date, zone("UTC"))  # Refuses an offset beside a time zone.
-    except ValueError:
-        return True
-    return False
 
 
 def shown(moment: datetime) -> str:

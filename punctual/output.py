@@ -80,15 +80,10 @@ class Output:
         for line in capture.get().splitlines():
             click.echo(line.rstrip())
 
-    def progress(self, *, beside_output: bool = False) -> Progress:
-        """A progress bar on stderr, shown only on a terminal; it disappears when it ends.
-
-        beside_output: not if stdout is a terminal too, because the output appears there meanwhile.
-        """
-        console = Console(stderr=True)
-        is_hidden = not console.is_terminal or (beside_output and self._console.is_terminal)
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        return Progress(*columns, console=console, transient=True, disable=is_hidden)
+    def progress(self) -> Progress:
+        """A progress bar on stderr, shown only on a terminal; it disappears when it ends."""
+        console, columns = Console(stderr=True), (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def give_up_stdout() -> None:

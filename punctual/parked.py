@@ -90,11 +90,6 @@ class Selection:
         """Whether the events' inputs decide."""
         return bool(self.target or self.user)
 
-    @property
-    def has_filter(self) -> bool:
-        """Whether it is more than a range of the key: DynamoDB then reads, and bills, all events in the range."""
-        return self.reads_input or bool(self.id_prefix)
-
     def query(self, table: str, lane: str) -> dict[str, Any]:
         """The arguments of DynamoDB's Query for one lane. The filters find whatever `admits`, and perhaps more."""
         values = {
@@ -135,9 +130,9 @@ def parked_events(stack: Stack, selection: Selection, limit: int | None = None) 
     The lanes are read side by side and merged, each no further than is asked for: with a limit that is one page of
     each lane, and without one memory holds a page of each.
     """
-    dynamodb, table = _dynamodb(stack), stack.output("ParkedTableName")
-    # A limit counts what is read, not what passes the filters.
-    paging = {"PageSize": None if selection.has_filter else limit}
+    dynamodb, table = stack.client("dynamodb", max_pool_connections=len(lanes())), stack.output("ParkedTableName")
+    # A limit counts what is read, not what passes the filters: it is of use for no more than a range of the key.
+    paging = {"PageSize": limit if selection == Selection(selection.after, selection.before) else None}
 
     def items_of(lane: str) -> Iterator[Item]:
         pages = iter(dynamodb.get_paginator("query").paginate(**selection.query(table, lane), PaginationConfig=paging))
@@ -156,7 +151,8 @@ def count_events(
 ) -> tuple[Counter[datetime], Counter[State]]:
     """How many of the selected events are due in each period, by its start, and how many have which state. Those that
     were canceled or replaced are in no period. Calls `on_lane` with the number of events of each lane that was read."""
-    dynamodb, table, register = _dynamodb(stack), stack.output("ParkedTableName"), stack.output("RegisterTableName")
+    dynamodb = stack.client("dynamodb", max_pool_connections=len(lanes()))
+    table, register = stack.output("ParkedTableName"), stack.output("RegisterTableName")
     # Keys are enough, and spare the network; what DynamoDB bills is the whole item.
     needed = "lane, sort_key, execution" + (", #input" if selection.reads_input else "")
     is_stopped = threading.Event()
@@ -240,8 +236,3 @@ def _registered(dynamodb: Any, register: str, ids: set[str]) -> dict[str, Item]:
         found.update({item["id"]["S"]: item for item in answer["Responses"][register]})
         keys = answer.get("UnprocessedKeys", {}).get(register, {}).get("Keys", [])
     return found
-
-
-def _dynamodb(stack: Stack) -> Any:
-    """A client for all lanes side by side."""
-    return stack.client("dynamodb", max_pool_connections=len(lanes()))

@@ -1,9 +1,11 @@
 """Commands for the queues that keep what failed: `resend` and `redrive`."""
 
+from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import batched
 from typing import Any
 
 import click
@@ -50,11 +52,10 @@ class Queue:
         return self
 
     def __exit__(self, *_: object) -> None:
-        handles = list(self._held.values())
         with uninterrupted():
-            for start in range(0, len(handles), BATCH):
-                batch = enumerate(handles[start : start + BATCH])
-                entries = [{"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 0} for n, handle in batch]
+            for handles in batched(self._held.values(), BATCH, strict=False):
+                numbered = enumerate(handles)
+                entries = [{"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 0} for n, handle in numbered]
                 with suppress(ClientError, BotoCoreError):  # Then it is visible again after HIDDEN_SECONDS.
                     self._sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
 
@@ -189,12 +190,7 @@ def _json(text: Any) -> Any:
 
 # --- The commands -----------------------------------------------------------------------------------------------------
 
-_only_id = click.option(
-    "--id",
-    callback=lambda context, parameter, id: id and to_id(context, parameter, id),
-    metavar="ID",
-    help="Only this event.",
-)
+_only_id = click.option("--id", type=to_id, metavar="ID", help="Only this event.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
@@ -208,11 +204,7 @@ def resend_command(stack: Stack, id: str | None, dry_run: bool) -> None:
     Each event is published to the input topic under the id that it had, and deleted from the queue once SNS has
     accepted it. A past date is delivered at once. What was canceled or replaced since stays in the queue.
     """
-    with (
-        Queue(stack, stack.output("UndeliveredUrl")) as queue,
-        closing(resend(stack, queue, {id} if id else None, dry_run)) as attempts,
-    ):
-        _tell(attempts, "would be published again" if dry_run else "published again", queue)
+    _run(stack, resend, stack.output("UndeliveredUrl"), id, dry_run, "published again")
 
 
 @click.command("redrive")
@@ -225,34 +217,31 @@ def redrive_command(stack: Stack, id: str | None, dry_run: bool) -> None:
     Safe to interrupt and to run again: a message is deleted once the input queue has it. (SQS's own redrive does not
     support a dead-letter queue that SNS writes to, as it does here.)
     """
-    url = stack.output("InputDeadLettersUrl")
-    with Queue(stack, url) as queue, closing(redrive(stack, queue, {id} if id else None, dry_run)) as attempts:
-        _tell(attempts, "would be moved" if dry_run else "moved", queue)
+    _run(stack, redrive, stack.output("InputDeadLettersUrl"), id, dry_run, "moved")
 
 
-def _tell(attempts: Iterable[Attempt], done: str, queue: Queue) -> None:
+def _run(
+    stack: Stack, run: Callable[..., Generator[Attempt]], url: str, id: str | None, dry_run: bool, done: str
+) -> None:
     """Print each attempt when it is made, and at the end how many there were; fail if any message stays."""
-    output, done_with, kept = Output.of_context(), 0, 0
+    output, counts = Output.of_context(), Counter[bool]()
+    done = f"would be {done}" if dry_run else done
 
-    def counted(as_printed: Callable[[Attempt], Any]) -> Iterator[Any]:
-        nonlocal done_with, kept
+    def counted(attempts: Iterable[Attempt]) -> Iterator[Attempt]:
         for attempt in attempts:
-            kept += attempt.kept_because is not None
-            done_with += attempt.kept_because is None
-            yield as_printed(attempt)
+            counts[attempt.kept_because is None] += 1
+            yield attempt
 
-    def sentence(attempt: Attempt) -> str:
-        what = f"kept, because {attempt.kept_because}" if attempt.kept_because else done
-        return f"{what}: {attempt.event_id}" + (f" ({attempt.error})" if attempt.error else "")
-
-    if output.is_json:
-        output.json_list(counted(Attempt.as_json))
-    else:
-        for line in counted(sentence):
-            output.line(line)
-        output.line(f"{plural(done_with, 'message')} {done}.")
-    in_flight = queue.in_flight()
-    problems = [f"{kept} kept in the queue"] if kept else []
+    with Queue(stack, url) as queue, closing(run(stack, queue, {id} if id else None, dry_run)) as attempts:
+        if output.is_json:
+            output.json_list(map(Attempt.as_json, counted(attempts)))
+        else:
+            for attempt in counted(attempts):
+                what = f"kept, because {attempt.kept_because}" if attempt.kept_because else done
+                output.line(f"{what}: {attempt.event_id}" + (f" ({attempt.error})" if attempt.error else ""))
+            output.line(f"{plural(counts[True], 'message')} {done}.")
+        in_flight = queue.in_flight()
+    problems = [f"{counts[False]} kept in the queue"] if counts[False] else []
     if in_flight:
         problems.append(
             f"{in_flight} of the queue in flight: somebody else has received them, and they are visible again within"

@@ -2,18 +2,16 @@
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 from punctual_core.times import parse_date, zone
 
 from . import InvalidEvent, Scheduler
+from .client import is_local_time
 from .executions import RUNNING
-from .moments import has_offset, local, readable, shown, to_duration
+from .moments import local, readable, shown, to_duration
 from .output import Output
 from .show import to_id
 from .stack import Stack
@@ -29,34 +27,17 @@ def scheduler_of(stack: Stack) -> Scheduler:
     return Scheduler(stack.output("InputTopicArn"), sns=stack.client("sns"), rules=stack.rules())
 
 
-@contextmanager
-def naming_options() -> Iterator[None]:
-    """Say what is wrong with an event in terms of the command's options."""
-
-    def option(match: re.Match[str]) -> str:
-        field = match[1] or match[2]
-        return f"--{OPTIONS.get(field, field).replace('_', '-')}"
-
-    try:
-        yield
-    except InvalidEvent as invalid:
-        raise click.UsageError(FIELD.sub(option, str(invalid))) from None
-
-
-def _attribute(context: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
-    attributes = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{pair!r} must be NAME=VALUE")
-        attributes[name] = value
-    return attributes or None
+def _attribute(pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{pair!r} must be NAME=VALUE")
+    return name, value
 
 
 _at = click.option("--at", metavar="DATE", help="When to deliver: ISO 8601, UTC unless it has an offset or --timezone.")
 _timezone = click.option("--timezone", metavar="ZONE", help="IANA time zone of --at, such as Europe/Berlin.")
 _in = click.option(
-    "--in", "delay", callback=to_duration, metavar="DURATION", help="When to deliver, from now: 90s, 15m, 2h, 3d."
+    "--in", "delay", type=to_duration, metavar="DURATION", help="When to deliver, from now: 90s, 15m, 2h, 3d."
 )
 
 
@@ -70,23 +51,14 @@ _in = click.option(
 @click.option("--user", metavar="TEXT", help="Whom to contact about the event.")
 @click.option("--id", metavar="ID", help="Name of the event; replaces the one that has it.")
 @click.option(
-    "--attribute", "attributes", multiple=True, callback=_attribute, metavar="NAME=VALUE", help="May be repeated."
+    "--attribute", "attributes", multiple=True, type=_attribute, metavar="NAME=VALUE", help="May be repeated."
 )
 @click.option("--subject", metavar="TEXT", help="Subject of the delivery.")
 @click.option("--group", "message_group_id", metavar="TEXT", help="Message group of the delivery.")
 @click.option("--failure-topic", metavar="TOPIC", help="ARN or name of the topic for a failure report.")
 @click.pass_obj
 def schedule_command(
-    stack: Stack,
-    /,
-    target: str,
-    at: str | None,
-    timezone: str | None,
-    delay: timedelta | None,
-    payload: str | None,
-    payload_file: str | None,
-    failure_topic: str | None,
-    **fields: Any,
+    stack: Stack, /, at: str | None, timezone: str | None, delay: timedelta | None, **fields: Any
 ) -> None:
     """Schedule an event, and print its id; on stderr, when it is due.
 
@@ -94,16 +66,19 @@ def schedule_command(
     """
     if (at is None) == (delay is None):
         raise click.UsageError("Exactly one of --at and --in says when to deliver")
-    if (payload is None) == (payload_file is None):
+    payload_file = fields.pop("payload_file")
+    if (fields["payload"] is None) == (payload_file is None):
         raise click.UsageError("Exactly one of --payload and --payload-file says what to deliver")
-    fields |= {"target": stack.topic_arn(target), "payload": _text_of(payload_file) if payload_file else payload}
-    if failure_topic:
-        fields["failure_topic"] = stack.topic_arn(failure_topic)
+    for name in ("target", "failure_topic"):
+        fields[name] = fields[name] and stack.topic_arn(fields[name])
+    if payload_file is not None:
+        fields["payload"] = _text_of(payload_file)
+    fields["attributes"] = dict(fields["attributes"]) or None
     _publish(stack, fields, at, timezone, delay)
 
 
 @click.command("reschedule")
-@click.argument("id", callback=to_id, metavar="ID")
+@click.argument("id", type=to_id, metavar="ID")
 @_at
 @_timezone
 @_in
@@ -139,11 +114,13 @@ def _publish(
     """Publish an event, and say when it is due."""
     output, notes, now = Output.of_context(), [], datetime.now(UTC)
     scheduler = scheduler_of(stack)
-    with naming_options():
-        if at is not None and timezone is None and not has_offset(at):
-            timezone = "UTC"
-            notes.append(f"--at {at} has no offset, and was taken as UTC.")
+    if at is not None and timezone is None and is_local_time(at):
+        timezone = "UTC"
+        notes.append(f"--at {at} has no offset, and was taken as UTC.")
+    try:
         id = scheduler.schedule(**fields, at=at, timezone=timezone, delay=delay)
+    except InvalidEvent as invalid:
+        raise click.UsageError(FIELD.sub(_option, str(invalid))) from None
     due = parse_date(at, zone(timezone) if timezone else None) if at is not None else now + (delay or timedelta())
     here = f" ({local(due)} here)" if local(due) else ""
     notes.insert(0, f"Due at {shown(due)} UTC{here}.")
@@ -153,16 +130,19 @@ def _publish(
     output.published(result, id, *(notes[1:] if output.is_json else notes))
 
 
+def _option(match: re.Match[str]) -> str:
+    """The option that sets a field, in place of the field's name in a sentence."""
+    field = match[1] or match[2]
+    return f"--{OPTIONS.get(field, field).replace('_', '-')}"
+
+
 def _text_of(file: str) -> str:
     """A file's text, byte by byte as it is."""
+    if file == "-" and sys.stdin is None:  # It was closed by whoever started the command.
+        raise click.UsageError("--payload-file - reads stdin, which is closed")
     try:
-        if file != "-":
-            data = Path(file).read_bytes()
-        elif sys.stdin is None:  # It was closed by whoever started the command.
-            raise click.UsageError("--payload-file - reads stdin, which is closed")
-        else:
-            data = sys.stdin.buffer.read()
-        return data.decode()
+        with click.open_file(file, "rb") as opened:
+            return bytes(opened.read()).decode()
     except OSError as error:
         raise click.UsageError(f"--payload-file {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from rich.table import Table
 from .moments import shown, to_duration
 from .output import Output
 from .stack import Stack
-from .story import DECIDED, Story, Verdict, ago, story_of
+from .story import DECIDED, Story, ago, story_of
 
 # Between two looks of `show --wait`. FilterLogEvents answers five calls a second in an account.
 WAIT_SECONDS = 3
@@ -18,7 +18,7 @@ WAIT_SECONDS = 3
 PATIENCE = timedelta(minutes=2)
 
 
-def to_id(context: click.Context, parameter: click.Parameter, id: str) -> str:
+def to_id(id: str) -> str:
     """What can be the id of an event."""
     if not ID.fullmatch(id):
         raise click.BadParameter(f"{id!r} {ID_RULE}")
@@ -26,10 +26,10 @@ def to_id(context: click.Context, parameter: click.Parameter, id: str) -> str:
 
 
 @click.command("show")
-@click.argument("id", callback=to_id, metavar="ID")
+@click.argument("id", type=to_id, metavar="ID")
 @click.option(
     "--since",
-    callback=to_duration,
+    type=to_duration,
     default="1d",
     show_default=True,
     metavar="DURATION",
@@ -49,8 +49,11 @@ def show_command(stack: Stack, id: str, since: timedelta, wait: bool) -> None:
     if output.is_json:
         output.json(story.as_json())
     else:
-        if story.item or story.parked or story.executions:
-            output.table(_timeline(story))
+        if life := story.timeline():
+            table = Table("time (UTC)", id, box=None, pad_edge=False)
+            for at, text in life:
+                table.add_row(shown(at) if at else "", text)
+            output.table(table)
         output.line(f"{id}: {verdict.sentence}.")
         for sentence in story.missing:
             output.note(f"Not known: {sentence}.")
@@ -72,17 +75,6 @@ def _decided(stack: Stack, id: str, since: datetime, output: Output) -> Story:
             output.note(f"{id}: {told} ...")
         if verdict.due:
             give_up_at = max(now, verdict.due) + PATIENCE
-        time.sleep(_pause(verdict, now))
-
-
-def _pause(verdict: Verdict, now: datetime) -> float:
-    """Seconds until the next look: an event due tomorrow may still be canceled, but is not watched by the second."""
-    left = (verdict.due - now).total_seconds() if verdict.due else 0
-    return max(WAIT_SECONDS, min(60, left / 2))
-
-
-def _timeline(story: Story) -> Table:
-    table = Table("time (UTC)", story.id, box=None, pad_edge=False)
-    for at, text in story.timeline():
-        table.add_row(shown(at) if at else "", text)
-    return table
+        # An event due tomorrow may still be canceled, but is not watched by the second.
+        left = (verdict.due - now).total_seconds() if verdict.due else 0
+        time.sleep(max(WAIT_SECONDS, min(60, left / 2)))

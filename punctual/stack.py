@@ -47,7 +47,8 @@ class Stack:
 
     def parameter(self, key: str, default: str) -> str:
         """The value of a parameter of the stack; the default if it has none. Raises botocore's errors."""
-        return self._description("Parameters", "Parameter").get(key, default)
+        given = {entry["ParameterKey"]: entry["ParameterValue"] for entry in self._found.get("Parameters", [])}
+        return str(given.get(key, default))
 
     def physical_id(self, logical_id: str) -> str:
         """The name, URL or ARN of a resource of the stack. Raises botocore's errors."""
@@ -90,21 +91,16 @@ class Stack:
         [found] = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
         return dict(found)
 
-    def _description(self, part: Literal["Outputs", "Parameters"], kind: str) -> dict[str, str]:
-        return {entry[f"{kind}Key"]: entry[f"{kind}Value"] for entry in self._found.get(part, [])}
-
     @cached_property
     def _outputs(self) -> dict[str, str]:
-        return self._description("Outputs", "Output")
+        return {entry["OutputKey"]: entry["OutputValue"] for entry in self._found.get("Outputs", [])}
 
 
-def sentence_of(error: ClientError | BotoCoreError) -> str:
-    """What an error of AWS or its SDK means for the user."""
+def sentence_of(error: Exception) -> str:
+    """What an error, of AWS or its SDK above all, means for the user."""
     match error:
         case sdk.NoRegionError():
-            return (
-                "no AWS Region is configured: set AWS_DEFAULT_REGION, or choose a profile that names one (AWS_PROFILE)"
-            )
+            return "no AWS Region is configured: set AWS_DEFAULT_REGION, or choose a profile with one (AWS_PROFILE)"
         case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
             return "no AWS credentials were found: log in, or choose a profile that has some (AWS_PROFILE)"
         case sdk.CredentialRetrievalError() | sdk.TokenRetrievalError() | sdk.UnauthorizedSSOTokenError():

@@ -83,11 +83,7 @@ class Story:
             rows.append((execution.ended_at, f"  {execution.outcome}"))
         for event in self.parked:
             retry = f" for retry {event.retry}" if event.retry else ""
-            fate = (
-                "its execution is to start shortly before"
-                if event.state == "parked"
-                else f"{event.state}: not delivered"
-            )
+            fate = "its execution starts shortly before" if event.state == "parked" else f"{event.state}: not delivered"
             rows.append((event.due, f"due{retry}; parked in {event.lane}, {fate}"))
         return rows
 
@@ -171,34 +167,21 @@ def story_of(stack: Stack, id: str, since: datetime, seconds: float = float("inf
     than so many seconds, is among `missing`."""
     story = Story(id, since)
 
-    def read(what: str, look_up: Callable[[], None]) -> None:
+    def read[Found](what: str, look_up: Callable[[], Found]) -> Found | None:
         try:
-            look_up()
-        except (ClientError, BotoCoreError) as error:
+            return look_up()
+        except (ClientError, BotoCoreError, TimeoutError) as error:
             story.missing.append(f"{what} could not be read: {sentence_of(error)}")
-        except TimeoutError as error:
-            story.missing.append(f"{what} could not be read: {error}")
-
-    def register() -> None:
-        story.item = registered(stack, id)
-
-    def lane() -> None:
-        story.parked = find_parked(stack, id, story.item, seconds)
-
-    def log() -> None:
-        story.executions = executions_of(stack, id, since)
-
-    def refusals() -> None:
-        pattern = f'{{ $.message = "refused" && $.id = "{id}" }}'
-        entries = log_entries(stack, "IngestLog", pattern, since)
-        story.refusals = [entry for entry in entries if entry.get("message") == "refused" and entry.get("id") == id]
+            return None
 
     stack.output("ParkedTableName")  # Without the stack there is nothing to tell.
-    read("the register", register)
-    read("the lane of its parked events", lane)
-    read("the log of its executions", log)
+    story.item = read("the register", lambda: registered(stack, id))
+    story.parked = read("the lane of its parked events", lambda: find_parked(stack, id, story.item, seconds)) or []
+    story.executions = read("the log of its executions", lambda: executions_of(stack, id, since)) or []
     if not story.parked and not story.executions:
-        read("the log of refusals", refusals)
+        pattern = f'{{ $.message = "refused" && $.id = "{id}" }}'
+        entries = read("the log of refusals", lambda: list(log_entries(stack, "IngestLog", pattern, since))) or []
+        story.refusals = [entry for entry in entries if entry.get("message") == "refused" and entry.get("id") == id]
     level = stack.parameter("ExecutionLogLevel", "ALL")
     if level != "ALL":
         only = "no executions are" if level == "OFF" else "only failures are"

@@ -5,9 +5,10 @@ import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -51,82 +52,87 @@ def punctual(capsys: pytest.CaptureFixture) -> Callable[..., Result]:
     return run
 
 
-@dataclass
+def refusal(operation: str, code: str, message: str = "") -> ClientError:
+    """What AWS says to an operation that it refuses."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
 class FakeStack:
-    """What the commands use of a stack: its outputs, the input topic with a queue behind it, the Undelivered queue.
+    """What the commands use of the stack called `punctual`: its outputs, the input topic with the queue `behind` it,
+    the Undelivered queue, the `dead` letters, the `input` queue.
 
     `errors` and `answers` are what AWS says to an operation: an answer gets the function that makes the call, and the
     call's parameters. `calls` are all operations so far, with their parameters."""
 
-    sns: Any
-    sqs: Any
-    input_topic: str
-    undelivered: str
-    behind: str
-    outputs: dict[str, str]
-    parameters: dict[str, str] = field(default_factory=dict)
-    physical_ids: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, Exception] = field(default_factory=dict)
-    answers: dict[str, Callable[[Callable[..., dict], dict], dict]] = field(default_factory=dict)
-    calls: list[tuple[str, dict]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.sns, self.sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
+        self.input_topic = self.sns.create_topic(Name="input")["TopicArn"]
+        names = ("undelivered", "dead", "input", "behind")
+        urls = [self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in names]
+        self.undelivered, self.dead, self.input, self.behind = urls
+        subscriber, raw = f"arn:aws:sqs:{REGION}:{ACCOUNT}:behind", {"RawMessageDelivery": "true"}
+        self.sns.subscribe(TopicArn=self.input_topic, Protocol="sqs", Endpoint=subscriber, Attributes=raw)
+        self.outputs = {"InputTopicArn": self.input_topic, "UndeliveredUrl": self.undelivered}
+        self.outputs["InputDeadLettersUrl"] = self.dead
+        self.parameters: dict[str, str] = {}
+        self.physical_ids = {"InputQueue": self.input}
+        self.errors: dict[str, Exception] = {}
+        self.answers: dict[str, Callable[[Callable[..., dict], dict], dict]] = {}
+        self.calls: list[tuple[str, dict]] = []
 
     def refuse(self, operation: str, code: str, message: str = "") -> None:
-        self.errors[operation] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
+        self.errors[operation] = refusal(operation, code, message)
 
     def add_undelivered(self, event: Any, **report: Any) -> None:
-        self.send_to_undelivered(
-            json.dumps({"error": "not delivered: ...", "id": "order-4711", "event": event, **report})
-        )
+        report = {"error": "not delivered: ...", "id": "order-4711", "event": event, **report}
+        self.send_to_undelivered(json.dumps(report))
 
     def send_to_undelivered(self, body: str) -> None:
         self.sqs.send_message(QueueUrl=self.undelivered, MessageBody=body)
 
-    def received(self) -> list[str]:
-        """What the input topic has accepted."""
-        messages = self.sqs.receive_message(QueueUrl=self.behind, MaxNumberOfMessages=10).get("Messages", [])
+    def received(self, queue: str = "") -> list[str]:
+        """What a queue, by default that behind the input topic, has got since the last call."""
+        messages = self.sqs.receive_message(QueueUrl=queue or self.behind, MaxNumberOfMessages=10).get("Messages", [])
         return [message["Body"] for message in messages]
 
-    def left(self) -> int:
-        """How many messages are in the Undelivered queue, visible or not."""
-        counts = self.sqs.get_queue_attributes(QueueUrl=self.undelivered, AttributeNames=["All"])["Attributes"]
-        return int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
+    def left(self, queue: str = "") -> int:
+        """How many messages of a queue, by default Undelivered, can be received now."""
+        attributes = self.sqs.get_queue_attributes(QueueUrl=queue or self.undelivered, AttributeNames=["All"])
+        return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
+
+    def answer(self, operation: str, parameters: dict, call: Callable[..., dict]) -> dict:
+        """What AWS says to a call: what a test wants, or else moto, to which CloudFormation is unknown."""
+        self.calls.append((operation, parameters))
+        if operation in self.errors:
+            raise self.errors[operation]
+        if found := self.answers.get(operation):
+            return found(lambda changed=parameters: call(changed), parameters)
+        match operation:
+            case "DescribeStacks" if (name := parameters["StackName"]) != "punctual":
+                raise refusal(operation, "ValidationError", f"Stack with id {name} does not exist")
+            case "DescribeStacks":
+                outputs = [{"OutputKey": key, "OutputValue": value} for key, value in self.outputs.items()]
+                given = [{"ParameterKey": key, "ParameterValue": value} for key, value in self.parameters.items()]
+                return {"Stacks": [{"StackName": "punctual", "Outputs": outputs, "Parameters": given}]}
+            case "DescribeStackResource":
+                physical_id = self.physical_ids[parameters["LogicalResourceId"]]
+                return {"StackResourceDetail": {"PhysicalResourceId": physical_id}}
+            case "FilterLogEvents":
+                parameters = {name: value for name, value in parameters.items() if name != "filterPattern"}
+            case "ReceiveMessage":
+                parameters = {**parameters, "WaitTimeSeconds": 0}  # moto has one server: nothing to wait for.
+        return call(parameters)
 
 
 @pytest.fixture
 def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
-    """A stack called `punctual`."""
+    """A stack called `punctual`. AWS has to accept every call."""
     with mock_aws():
-        sns, sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
-        topic = sns.create_topic(Name="input")["TopicArn"]
-        undelivered, behind = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("undelivered", "behind"))
-        arn = sqs.get_queue_attributes(QueueUrl=behind, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
-        fake = FakeStack(sns, sqs, topic, undelivered, behind, {"InputTopicArn": topic, "UndeliveredUrl": undelivered})
-        call, refused = BaseClient._make_api_call, []
+        fake, make_call, refused = FakeStack(), BaseClient._make_api_call, []
 
         def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
             refused.extend(violations(client.meta.service_model.operation_model(operation), parameters))
-            fake.calls.append((operation, parameters))
-            if operation in fake.errors:
-                raise fake.errors[operation]
-            if found := fake.answers.get(operation):
-                return found(lambda parameters=parameters: call(client, operation, parameters), parameters)
-            if operation == "DescribeStacks":
-                name = parameters["StackName"]
-                if name != "punctual":
-                    error = {"Code": "ValidationError", "Message": f"Stack with id {name} does not exist"}
-                    raise ClientError({"Error": error}, operation)
-                outputs = [{"OutputKey": key, "OutputValue": value} for key, value in fake.outputs.items()]
-                given = [{"ParameterKey": key, "ParameterValue": value} for key, value in fake.parameters.items()]
-                return {"Stacks": [{"StackName": name, "Outputs": outputs, "Parameters": given}]}
-            if operation == "DescribeStackResource":
-                physical_id = fake.physical_ids[parameters["LogicalResourceId"]]
-                return {"StackResourceDetail": {"PhysicalResourceId": physical_id}}
-            if operation == "FilterLogEvents":
-                parameters = {name: value for name, value in parameters.items() if name != "filterPattern"}
-            if operation == "ReceiveMessage":
-                parameters = {**parameters, "WaitTimeSeconds": 0}  # moto has one server: nothing to wait for.
-            return call(client, operation, parameters)
+            return fake.answer(operation, parameters, lambda changed: make_call(client, operation, changed))
 
         monkeypatch.setattr(BaseClient, "_make_api_call", answer)
         yield fake
@@ -136,14 +142,6 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
 # --- Parked events, the register, and executions ----------------------------------------------------------------------
 
 TEMPLATE = Template()
-TABLES = {"ParkedTableName": "Parked", "RegisterTableName": "Register"}
-
-
-class Starts:
-    """What Ingest starts executions with: nothing here."""
-
-    def start(self, name: str, input: str) -> None:
-        pass
 
 
 @dataclass
@@ -179,11 +177,14 @@ class Tables:
             "retry": {"N": str(retry)},
         }
         self.dynamodb.put_item(TableName="Parked", Item=item | changed)
-        self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+        self._delete(item)
 
     def unpark(self) -> None:
         """Delete the only parked event, as Sweeper does when it starts its execution."""
         [item] = self.parked()
+        self._delete(item)
+
+    def _delete(self, item: dict[str, Any]) -> None:
         self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
 
     def parked(self) -> list[dict[str, Any]]:
@@ -195,16 +196,15 @@ class Tables:
 def tables(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Tables:
     """The tables of the stack called `punctual`."""
     dynamodb = boto3.client("dynamodb", REGION)
-    for output, table in TABLES.items():
+    for table in ("Parked", "Register"):
         dynamodb.create_table(**TEMPLATE.table(table))
-        stack.outputs[output] = TEMPLATE.table(table)["TableName"]
+        stack.outputs[f"{table}TableName"] = table
     stack.outputs["DeliverArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:Deliver"
     stack.refuse("ListExecutions", "StateMachineTypeNotSupported")
-    names = [stack.outputs[output] for output in TABLES]
     failures = Failures(lambda service: boto3.client(service, REGION), stack.input_topic, stack.undelivered)
     rules = dataclasses.replace(shipped.rules, input_topic=stack.input_topic, allowed_topics=("*",))
-    parking, register = Parking(dynamodb, names[0]), Register(dynamodb, names[1])
-    return Tables(dynamodb, Ingest(rules, timedelta(seconds=8), Starts(), parking, register, failures))
+    parking, register = Parking(dynamodb, "Parked"), Register(dynamodb, "Register")
+    return Tables(dynamodb, Ingest(rules, timedelta(seconds=8), Mock(), parking, register, failures))
 
 
 class Log:
@@ -219,10 +219,8 @@ class Log:
             logs.create_log_stream(logGroupName=group, logStreamName="stream")
 
     def _put(self, group: str, at: datetime, entry: dict[str, Any] | str) -> None:
-        event = {
-            "timestamp": int(at.timestamp() * 1000),
-            "message": entry if isinstance(entry, str) else json.dumps(entry),
-        }
+        message = entry if isinstance(entry, str) else json.dumps(entry)
+        event = {"timestamp": int(at.timestamp() * 1000), "message": message}
         self._logs.put_log_events(logGroupName=group, logStreamName="stream", logEvents=[event])
 
     def write(self, name: str, *entries: tuple[datetime, str, dict[str, Any]]) -> None:

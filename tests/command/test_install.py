@@ -1,7 +1,6 @@
 """`pip install .` gives a publisher `punctual.Scheduler`; with the extra `cli` it gives the command `punctual`, too."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,29 +13,33 @@ from tools.cloudformation import ROOT
 
 pytestmark = pytest.mark.slow
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "punctual", "functions")
-PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+
+
+def run(*command: str | Path, code: int = 0) -> str:
+    """The output of a command that is run outside the repository; of one that fails, its error."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 def oldest_python() -> str:
     """The path of Python 3.12, the oldest that the package supports; of this Python where there is none."""
-    for python in ("python3.12", *sorted(PYENV.glob("versions/3.12*/bin/python"))):
-        program = "import ensurepip, sys; print(sys.executable); sys.exit(sys.version_info[:2] != (3, 12))"
-        asked = [python, "-c", program]
-        if shutil.which(python) and (done := subprocess.run(asked, capture_output=True, text=True)).returncode == 0:
-            return done.stdout.strip()
+    for python in ("python3.12", *map(str, Path.home().glob(".pyenv/versions/3.12*/bin/python"))):
+        # Debian's may have no venv, and pyenv's command may stand for a version that is not chosen.
+        asked = [python, "-c", "import ensurepip"]
+        if shutil.which(python) and subprocess.run(asked, capture_output=True).returncode == 0:
+            return python
     return sys.executable
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, because pip leaves its build folders beside them."""
-    sources = tmp_path_factory.mktemp("sources")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-        else:
-            shutil.copy(ROOT / name, sources / name)
-    return sources
+
+    def others(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name == "__pycache__" or (Path(folder) == ROOT and name not in SOURCES)]
+
+    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("sources") / "copy", ignore=others))
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +47,19 @@ def client(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a new virtual environment with what a publisher installs."""
     environment = tmp_path_factory.mktemp("environment")
     run(oldest_python(), "-m", "venv", environment)
-    python = environment / "bin" / "python"
-    install(python, str(sources))
-    return python
+    return install(environment / "bin" / "python", str(sources))
 
 
 @pytest.fixture(scope="module")
 def command(client: Path, sources: Path) -> Path:
     """The same with what an operator installs."""
-    install(client, f"{sources}[cli]")
-    return client
+    return install(client, f"{sources}[cli]")
 
 
-def install(python: Path, package: str) -> None:
+def install(python: Path, package: str) -> Path:
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package)
     run(python, "-m", "pip", "check")
-
-
-def run(*command: str | Path) -> str:
-    """The output of a command that is run outside the repository."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python
 
 
 # In this order: the environment of the client becomes that of the command.
@@ -87,14 +81,12 @@ except InvalidEvent as refused:
 
 
 def test_without_its_extra_the_command_says_what_to_install(client):
-    done = subprocess.run([client.parent / "punctual"], capture_output=True, text=True)
     sentence = 'punctual: the command needs more packages: pip install "punctual-scheduler[cli]"\n'
-    assert (done.returncode, done.stderr) == (1, sentence)
+    assert run(client.parent / "punctual", code=1) == sentence
 
 
 def test_the_command_runs(command):
     assert run(command.parent / "punctual", "--help").startswith("Usage: punctual")
-    assert run(command.parent / "punctual", "--version") == f"{__version__}\n"
     assert run(command, "-m", "punctual", "--version") == f"{__version__}\n"
 
 

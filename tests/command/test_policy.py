@@ -45,9 +45,8 @@ def asked(monkeypatch) -> set[str]:
 )
 def test_a_command_is_allowed_what_it_asks_of_aws_and_no_more(punctual, stack, tables, log, asked, command):
     """There is something to do for each. `check` has a test of its own in test_check.py."""
-    stack.outputs["InputDeadLettersUrl"] = stack.undelivered
-    stack.physical_ids["InputQueue"] = stack.behind
     tables.park(NOW + timedelta(hours=1))
+    stack.outputs["InputDeadLettersUrl"] = stack.undelivered
     stack.add_undelivered({"payload": "x"})
     stack.send_to_undelivered('{"TopicArn": "of another"}')
     asked.clear()
@@ -58,7 +57,6 @@ def test_a_command_is_allowed_what_it_asks_of_aws_and_no_more(punctual, stack, t
 
 
 def test_each_command_is_in_the_policy():
-    """By its name in the id of a statement."""
     named = "Schema" + "".join(statement["Sid"] for statement in statements())  # It asks nothing of AWS.
     assert [command for command in group.commands if command.capitalize() not in named] == []
 
@@ -72,7 +70,6 @@ def test_nothing_is_allowed_on_every_resource():
 
 
 def test_operating_md_says_how_to_fill_in_every_placeholder():
-    """With a command to copy."""
     placeholders = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", POLICY.read_text()))
     command = next(line for line in (ROOT / "docs/operating.md").read_text().splitlines() if line.startswith("sed "))
     assert set(re.findall(r"s[/|]([A-Z_]+)[/|]", command)) == placeholders

@@ -3,6 +3,7 @@
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from punctual_core.lanes import lane_of
@@ -30,12 +31,11 @@ def delivered(name: str, id: str, log, revision: str = REVISION, seconds: float 
 
 def test_a_parked_event_says_until_when(punctual, tables, log):
     """In a sentence, and as JSON with what the register and the table have."""
-    tables.park(NOW + HOUR, id="order-4711")
-    assert "order-4711: parked until shortly before it is due at 2026-12-24 10:00:00.000 UTC." in (
-        punctual("show", "order-4711").output
-    )
-    shown = told(punctual, "order-4711")
-    assert (shown["verdict"], shown["missing"], shown["executions"]) == ("parked", [], [])
+    tables.park(NOW + HOUR, id=ID)
+    sentence = "parked until shortly before it is due at 2026-12-24 10:00:00.000 UTC"
+    assert punctual("show", ID).output.endswith(f"\n{ID}: {sentence}.\n")
+    shown = told(punctual, ID)
+    assert (shown["verdict"], shown["sentence"], shown["missing"]) == ("parked", sentence, [])
     assert shown["registered"] == {
         "revision": REVISION,
         "claimed_by": "event",
@@ -51,14 +51,17 @@ def test_an_unnamed_parked_event_is_found_in_its_lane(punctual, tables, log):
     shown = told(punctual, ids[7])
     assert (shown["registered"], shown["verdict"]) == (None, "parked")
     assert [event["event"]["payload"] for event in shown["parked"]] == ["order-7"]
+    tables.cancel(ids[7])  # It stays in its lane until it is due.
+    assert told(punctual, ids[7])["sentence"] == f"canceled by the message {CANCEL}, {OF_CANCEL}"
 
 
 def test_a_named_event_is_read_by_its_key_and_consistently(punctual, tables, log, calls):
-    """What was published a second ago is there, and no lane has to be read."""
-    tables.park(NOW + HOUR, id="order-4711")
+    """What was published a second ago is there, and neither a lane nor the log of refusals has to be read."""
+    tables.park(NOW + HOUR, id=ID)
     calls.clear()
-    told(punctual, "order-4711")
-    assert "Query" not in dict(calls)
+    told(punctual, ID)
+    operations = [operation for operation, _ in calls]
+    assert (operations.count("Query"), operations.count("FilterLogEvents")) == (0, 1)
     assert [parameters["ConsistentRead"] for operation, parameters in calls if operation == "GetItem"] == [True, True]
 
 
@@ -83,9 +86,8 @@ def test_a_delivered_event_is_shown_with_the_time_of_each_state_and_its_lateness
     assert sentence.endswith(f":{at:%S.%f}"[:-3] + " UTC, 12 ms after its date, as message m-1.")
 
 
-def ended_with(type: str, **details: str):
-    """An unnamed event whose execution ended in that way."""
-    return lambda _, log: log.write(REVISION, started(REVISION, 6), (ago(1), f"Execution{type}", details))
+NAME = f"{ID}-00000000"  # of its execution
+CANCEL, OF_CANCEL = str(uuid.UUID(int=99 << 96 | 99)), "published at 2026-12-24 09:00:00.000 UTC"
 
 
 def retried(tables, log):
@@ -93,84 +95,50 @@ def retried(tables, log):
     tables.park(NOW + HOUR, id=ID)
     tables.retry(ID, NOW + 2 * HOUR, 2)
     problem = {"retry_at": "2026-12-24T11:00:00Z", "retry": 2, "problem": "not delivered: Throttled"}
-    log.write(f"{ID}-00000000", started(ID, 60, revision=REVISION), ended(problem, 50))
+    log.write(NAME, started(ID, 60, revision=REVISION), ended(problem, 50))
 
 
 def replaced(tables, log):
     """An execution of the first event found itself superseded; the second is in no table and in no log."""
     tables.park(NOW + timedelta(seconds=1), id=ID, number=5)
-    log.write(f"{ID}-00000000", started(ID, 6, revision=REVISION), ended({"superseded": True}, 1))
+    log.write(NAME, started(ID, 6, revision=REVISION), ended({"superseded": True}, 1))
 
 
-CANCEL, OF_CANCEL = str(uuid.UUID(int=99 << 96 | 99)), "published at 2026-12-24 09:00:00.000 UTC"
+def logged_in_part(_, log):
+    """The log has 248 KB of the input."""
+    log.write(NAME, (ago(6), "ExecutionStarted", {"input": '{"id": "o'}), ended({"superseded": True}, 1))
+
+
 VERDICTS = {
-    "retried": (retried, ID, "not delivered yet (not delivered: Throttled): retry 2 is due at 2026-12-24 11:00"),
+    "retried": (retried, "not delivered yet (not delivered: Throttled): retry 2 is due at 2026-12-24 11:00"),
     "waiting": (
-        lambda _, log: log.write(REVISION, started(REVISION, 3, due_ms=int(NOW.timestamp() * 1000))),
-        REVISION,
+        lambda _, log: log.write(NAME, started(ID, 3, due_ms=int(NOW.timestamp() * 1000))),
         "waiting in its execution until it is due at 2026-12-24 09:00:00.000 UTC",
     ),
-    "canceled, named": (
+    "canceled": (
         lambda tables, _: (tables.park(NOW + HOUR, id=ID), tables.cancel(ID)),
-        ID,
         f"canceled by the message {CANCEL}, {OF_CANCEL}",
     ),
-    "canceled, unnamed": (  # It stays in its lane until it is due.
-        lambda tables, _: tables.cancel(tables.park(NOW + HOUR)),
-        REVISION,
-        f"canceled by the message {CANCEL}, {OF_CANCEL}",
-    ),
-    "canceled after its delivery": (
-        lambda tables, log: (tables.cancel(ID, at=ago(1)), delivered(f"{ID}-00000000", ID, log, seconds=10)),
-        ID,
+    "canceled (after its delivery)": (
+        lambda tables, log: (tables.cancel(ID, at=ago(1)), delivered(NAME, ID, log, seconds=10)),
         "; an event with this id had been delivered",
     ),
-    "delivered before its cancel": (
-        lambda tables, log: (tables.cancel(ID, at=ago(60)), delivered(f"{ID}-00000000", ID, log, seconds=10)),
-        ID,
+    "delivered (before its cancel)": (
+        lambda tables, log: (tables.cancel(ID, at=ago(60)), delivered(NAME, ID, log, seconds=10)),
         "came too late",
     ),
-    "replaced": (replaced, ID, f"replaced by the message {uuid.UUID(int=5 << 96 | 5)}, {OF_CANCEL}"),
-    "parked, though an earlier one was delivered": (
-        lambda tables, log: (tables.park(NOW + HOUR, id=ID, number=5), delivered(f"{ID}-00000000", ID, log)),
-        ID,
+    "replaced": (replaced, f"replaced by the message {uuid.UUID(int=5 << 96 | 5)}, {OF_CANCEL}"),
+    "parked (though an earlier one was delivered)": (
+        lambda tables, log: (tables.park(NOW + HOUR, id=ID, number=5), delivered(NAME, ID, log)),
         "parked until shortly before",
     ),
-    "canceled, perhaps": (
-        ended_with("Succeeded", output='{"superseded": true}'),
-        REVISION,
-        "canceled or replaced before it was due",
-    ),
-    "not delivered": (
-        ended_with("Failed", error="NotDelivered", cause="not delivered: gone"),
-        REVISION,
-        "not delivered: gone; reported to its failure topic",
-    ),
-    "retried, as it could not be reported": (
-        ended_with("Failed", error="NotReported", cause="parked again"),
-        REVISION,
-        "failed with NotReported: parked again",
-    ),
-    "not delivered, perhaps": (
-        ended_with("TimedOut", error="States.Timeout"),
-        REVISION,
-        "not delivered, as far as is known: its execution timed out with States.Timeout",
-    ),
-    "canceled, with an input of which 248 KB are logged": (
-        lambda _, log: log.write(
-            REVISION, (ago(6), "ExecutionStarted", {"input": '{"id": "o'}), ended({"superseded": True}, 1)
-        ),
-        REVISION,
-        "canceled or replaced before it was due",
-    ),
+    "canceled (with a long input)": (logged_in_part, "canceled or replaced before it was due"),
     "refused": (
         lambda _, log: (log.refuse(ID, "payload is required"), log.refuse("order-4712", "user is required")),
-        ID,
         "refused: payload is required",
     ),
     "unclear": (  # Its execution may have started a moment ago, or it is not logged.
         lambda tables, _: (tables.park(NOW + HOUR, id=ID), tables.unpark()),
-        ID,
         "no longer parked: no execution since",
     ),
 }
@@ -179,11 +147,30 @@ VERDICTS = {
 @pytest.mark.parametrize("case", VERDICTS)
 def test_the_verdict_is_a_word_and_a_sentence(punctual, tables, log, case):
     """From the register, the lanes, and the logs, which may contradict each other."""
-    arrange, id, sentence = VERDICTS[case]
+    arrange, sentence = VERDICTS[case]
     arrange(tables, log)
-    shown = told(punctual, id)
-    assert shown["verdict"] == case.partition(",")[0].partition(" after")[0].partition(" before")[0]
-    assert sentence in shown["sentence"]
+    shown = told(punctual, ID)
+    assert shown["verdict"] == case.partition(" (")[0] and sentence in shown["sentence"], shown
+
+
+PERHAPS = "not delivered, as far as is known: its execution"
+
+
+@pytest.mark.parametrize(
+    ("end", "details", "verdict", "sentence"),
+    [
+        ("Succeeded", {"output": '{"superseded": true}'}, "canceled", "canceled or replaced before it was due"),
+        ("Failed", {"error": "NotDelivered", "cause": "a: b"}, "not delivered", "a: b; reported to its failure topic"),
+        ("Failed", {"error": "NotReported", "cause": "parked"}, "retried", "failed with NotReported: parked"),
+        ("TimedOut", {"error": "States.Timeout"}, "not delivered", f"{PERHAPS} timed out with States.Timeout"),
+        ("Aborted", {}, "not delivered", f"{PERHAPS} aborted"),
+    ],
+)
+def test_the_end_of_an_execution_is_the_verdict(punctual, tables, log, end, details, verdict, sentence):
+    """Of an unnamed event, of which no more is known."""
+    log.write(REVISION, started(REVISION, 6), (ago(1), f"Execution{end}", details))
+    shown = told(punctual, REVISION)
+    assert (shown["verdict"], shown["sentence"]) == (verdict, sentence)
 
 
 def test_an_event_that_was_never_seen_is_said_to_be(punctual, tables, log):
@@ -200,12 +187,11 @@ def test_an_event_that_was_never_seen_is_said_to_be(punctual, tables, log):
 
 def test_what_may_not_be_read_is_said_and_the_rest_is_shown(punctual, tables, log, stack):
     """A parked event is known without the logs."""
-    tables.park(NOW + HOUR, id="order-4711")
+    tables.park(NOW + HOUR, id=ID)
     stack.refuse("FilterLogEvents", "AccessDeniedException", "no")
-    result = punctual("show", "order-4711")
+    result, sentence = punctual("show", ID), "the log of its executions could not be read: permission denied: no"
     assert result.code == 0 and "parked until" in result.output
-    assert result.error == "Not known: the log of its executions could not be read: permission denied: no.\n"
-    assert told(punctual, "order-4711")["missing"]
+    assert (result.error, told(punctual, ID)["missing"]) == (f"Not known: {sentence}.\n", [sentence])
 
 
 @pytest.mark.parametrize(("level", "what"), [("ERROR", "only failures are"), ("OFF", "no executions are")])
@@ -294,7 +280,8 @@ def test_wait_follows_an_event_until_it_is_decided(punctual, tables, log, monkey
 
 def test_wait_ends_when_no_more_is_to_be_learned(punctual, tables, log, monkeypatch):
     """An event of which there is no trace may be on its way, for a while."""
-    pauses = []
+    pauses, begin = [], datetime.now(UTC)
     monkeypatch.setattr(show.time, "sleep", pauses.append)
-    monkeypatch.setattr(show, "PATIENCE", timedelta(seconds=3))
-    assert punctual("show", "order-4711", "--wait").code == 1 and set(pauses) == {show.WAIT_SECONDS}
+    monkeypatch.setattr(show, "datetime", Mock(now=lambda _: begin + timedelta(seconds=sum(pauses))))
+    monkeypatch.setattr(show, "PATIENCE", timedelta(seconds=5))
+    assert punctual("show", ID, "--wait").code == 1 and pauses == [3, 3]
