@@ -140,7 +140,7 @@ def parse(text: str, message_id: str, accepted_at: datetime, rules: Rules) -> Ev
     try:
         _require_sendable(message)
         if "cancel" in message:
-            return _CancelMessage.model_validate(message, context=rules).to_cancel(message_id)
+            return Cancel(_CancelMessage.model_validate(message, context=rules).cancel, message_id)
         return _EventMessage.model_validate(message, context=rules).to_event(message, message_id, accepted_at)
     except ValidationError as invalid:
         error = _most_telling_error(invalid)
@@ -237,9 +237,6 @@ class _CancelMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, title="cancel")
 
     cancel: _Id
-
-    def to_cancel(self, message_id: str) -> Cancel:
-        return Cancel(self.cancel, message_id)
 
 
 class _EventMessage(BaseModel):
