@@ -247,7 +247,7 @@ def _cancel_missing(run: Run) -> None:
     run.observe()
     with suppress(ClientError, BotoCoreError):
         for outcome in run.outcomes:
-            if run.is_incomplete(outcome) and not outcome.scenario.is_reported:
+            if run.is_incomplete(outcome):
                 run.cancel(outcome.id)
 
 

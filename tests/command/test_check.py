@@ -140,16 +140,19 @@ def wrong(result: Any) -> list[str]:
     return [line.removeprefix("WRONG  ") for line in result.output.splitlines() if line.startswith("WRONG")]
 
 
-def test_a_stack_that_works_passes(punctual, simulated, existing, stack):
-    """The names that it uses are told first; progress is told on stderr, a line per change where it is no terminal. A
-    second delivery to a standard topic is within the promise: it is shown."""
+def test_a_stack_that_works_passes(punctual, simulated, existing, calls):
+    """The names that it uses are told first, and meet no one else's; progress is told on stderr, a line per change
+    where it is no terminal. A second delivery to a standard topic is within the promise: it is shown."""
     simulated.copies = {"on a whole second": 2}
     result = punctual("check", *PATIENT)
     assert (result.code, wrong(result)) == (0, []), result
     assert "All 16 ended as they should: none early" in result.output and "delivered, 2 times" in result.output
     assert "Creating topics and queues ..." in result.error
     assert " s  due later: parked first  waiting" in result.error and "waiting" not in result.output
-    assert result.error.startswith("The names of the check's topics, queues, and ids begin with punctual-check-")
+    begin = re.match("The names of the check's topics, queues, and ids begin with (punctual-check-.{8})", result.error)
+    named = [fields.get("Name") or fields["QueueName"] for call, fields in calls if call.startswith("Create")]
+    assert len(named) == 5 and all(name.startswith(begin[1]) for name in named)
+    assert any(f'"id": "{begin[1]}-order-4711"' in fields.get("Message", "") for _, fields in calls)
 
 
 def test_as_json_and_with_what_the_policy_for_operators_allows(punctual, simulated, existing, monkeypatch):
