@@ -1,12 +1,13 @@
 """Whether a deployed stack works: `check`."""
 
+import json
 import re
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
@@ -37,34 +38,24 @@ TOPIC_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 STYLES = {"delivered": "green", "reported": "magenta", "refused": "magenta", "canceled": "cyan", "replaced": "cyan"}
 
 
-class View:
+class View(Live):
     """The current state of each event: a live table on a terminal, otherwise one line per change."""
 
     def __init__(self, console: Console, run: Run) -> None:
-        self._console, self._run = console, run
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._shown: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        super().__init__(get_renderable=lambda: table_of(run), console=console, auto_refresh=False, transient=True)
+        self._run, self._shown = run, dict[str, str]()
 
     def refresh(self) -> None:
         """Show what has changed."""
-        if self._live:
-            self._live.update(table_of(self._run), refresh=True)
+        super().refresh()
+        if self.console.is_terminal:
             return
         for outcome in self._run.outcomes:
             name, state = outcome.scenario.name, self._run.state(outcome)
             if self._shown.get(name) != state:
                 self._shown[name] = state
                 elapsed = (self._run.now() - self._run.started_at).total_seconds()
-                self._console.print(f"  {elapsed:5.1f} s  {name:24} {state}")
+                self.console.print(f"  {elapsed:5.1f} s  {name:24} {state}")
 
 
 def table_of(run: Run) -> Table:
@@ -93,7 +84,7 @@ def style(state: str) -> str:
 
 def clock(moment: datetime) -> str:
     """A time of day to the millisecond."""
-    return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}"
+    return moment.time().isoformat("milliseconds")
 
 
 def milliseconds(duration: timedelta) -> int:
@@ -154,12 +145,8 @@ def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> N
     problems = {outcome.scenario.name: list(run.problems_of(outcome)) for outcome in run.outcomes}
     failed = sum(map(bool, problems.values()))
     if output.is_json:
-        output.json(
-            {
-                "passed": not failed,
-                "events": [_as_json(run, outcome, problems[outcome.scenario.name]) for outcome in run.outcomes],
-            }
-        )
+        events = [_as_json(run, outcome, problems[outcome.scenario.name]) for outcome in run.outcomes]
+        output.json({"passed": not failed, "events": events})
     else:
         output.table(table_of(run))
         for event, sentences in problems.items():
@@ -177,32 +164,32 @@ def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) ->
     horizon = LEAD_SECONDS + int(stack.parameter("SweepIntervalSeconds", "5"))
     batching = batching_of(stack)
     with _consumer(stack, name) as consumer:
-        with _step("Creating topics and queues", progress):
-            with uninterrupted():
-                run = Run(
-                    stack.client("sns"),
-                    consumer,
-                    scenarios(horizon, batching.total_seconds()),
-                    input_topic=stack.output("InputTopicArn"),
-                    failure_topic=stack.output("FailureTopicArn"),
-                    prefix=f"{name}-",
-                    max_lateness=max_lateness,
-                    batching=batching,
-                )
-            try:
-                connection = consumer.connect()
-            except TimeoutError as error:
-                raise click.ClickException(str(error)) from error
-        # Below a second it is as likely to be the duration of the call, and changes nothing.
-        if abs(connection.clock_offset) >= timedelta(seconds=1):
-            run.clock_offset = connection.clock_offset
-            seconds = connection.clock_offset.total_seconds()
-            progress.print(f"This machine's clock is {seconds:+.1f} s from that of SNS. The check uses that of SNS.")
-        with _step("Waiting for Ingest, and for a sweep of the Clock", progress):
-            _wake(stack, run)
-            _await_sweep(stack, run)
+        progress.print("  Creating topics and queues ...")
+        with uninterrupted():
+            run = Run(
+                stack.client("sns"),
+                consumer,
+                scenarios(horizon, batching.total_seconds()),
+                input_topic=stack.output("InputTopicArn"),
+                failure_topic=stack.output("FailureTopicArn"),
+                prefix=f"{name}-",
+                max_lateness=max_lateness,
+                batching=batching,
+            )
         try:
-            run.publish(connection.publish_duration)
+            clock_offset, publish_duration = consumer.connect()
+        except TimeoutError as error:
+            raise click.ClickException(str(error)) from error
+        # Below a second it is as likely to be the duration of the call, and changes nothing.
+        if abs(clock_offset) >= timedelta(seconds=1):
+            run.clock_offset = clock_offset
+            seconds = clock_offset.total_seconds()
+            progress.print(f"This machine's clock is {seconds:+.1f} s from that of SNS. The check uses that of SNS.")
+        progress.print("  Waiting for Ingest, and for a sweep of the Clock ...")
+        _wake(stack, run)
+        _await_sweep(stack, run)
+        try:
+            run.publish(publish_duration)
             with View(progress, run) as view:
                 for _ in run.watch():
                     view.refresh()
@@ -246,10 +233,9 @@ def _await_sweep(stack: Stack, run: Run) -> None:
 
 def _wake(stack: Stack, run: Run) -> None:
     """Have Ingest report a message that is not an event: the first events are not to wait for its cold start."""
-    failure_topic = run.topics[FAILURE_TOPIC]
-    message = f'{{"failure_topic": "{failure_topic}"}}'
-    stack.client("sns").publish(TopicArn=stack.output("InputTopicArn"), Message=message)
-    if not run.consumer.wait_until(lambda arrivals: bool(arrivals), WAKE_SECONDS):
+    message = json.dumps({"failure_topic": run.topics[FAILURE_TOPIC]})
+    stack.client("sns").publish(TopicArn=run.input_topic, Message=message)
+    if not run.consumer.wait_until(bool, WAKE_SECONDS):
         raise click.ClickException(
             f"The stack has not answered within {WAKE_SECONDS} s: a message that is not an event was published to"
             " InputTopic, and no failure report arrived. See the log of the function Ingest"
@@ -261,7 +247,7 @@ def _cancel_missing(run: Run) -> None:
     run.observe()
     with suppress(ClientError, BotoCoreError):
         for outcome in run.outcomes:
-            if outcome.is_missing and not outcome.scenario.is_reported:
+            if run.is_incomplete(outcome):
                 run.cancel(outcome.id)
 
 
@@ -278,16 +264,6 @@ def _as_json(run: Run, outcome: Outcome, problems: list[str]) -> dict[str, Any]:
         "error": outcome.error,
         "problems": problems,
     }
-
-
-@contextmanager
-def _step(name: str, progress: Console) -> Iterator[None]:
-    if not progress.is_terminal:
-        progress.print(f"  {name} ...")
-        yield
-        return
-    with progress.status(name):
-        yield
 
 
 @contextmanager

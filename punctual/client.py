@@ -20,8 +20,6 @@ from punctual_core.event import Cancel, Event, Refused, Rules, parse
 from punctual_core.limits import TOPIC_ARN
 from punctual_core.times import parse_date, zone
 
-# Which topics the stack allows is not known to a publisher.
-_ANY_TOPIC = ("*",)
 # Far beyond every number of the message format, and within what JSON readers take.
 _MAX_NUMBER = 1e300
 
@@ -57,7 +55,7 @@ class Scheduler:
         if not match or topic_arn.endswith(".fifo"):
             raise ValueError(f"topic_arn must be the stack's InputTopicArn, a standard SNS topic, not {topic_arn!r}")
         self.topic_arn, self._user = topic_arn, user
-        self._rules = rules or Rules(topic_arn, _ANY_TOPIC, user_required=user_required)
+        self._rules = rules or Rules(topic_arn, allowed_topics=("*",), user_required=user_required)
         self._sns = sns or boto3.client("sns", region_name=match[2])
 
     def schedule(
@@ -120,10 +118,9 @@ class Scheduler:
         self._publish({"cancel": id})
 
     def _publish(self, fields: Mapping[str, Any]) -> str:
-        text = _as_message(fields)
+        text = json.dumps({name: _as_json_value(name, value) for name, value in fields.items()}, ensure_ascii=False)
         self._check(text)
-        message_id: str = self._sns.publish(TopicArn=self.topic_arn, Message=text)["MessageId"]
-        return message_id
+        return str(self._sns.publish(TopicArn=self.topic_arn, Message=text)["MessageId"])
 
     # The MessageId is not known yet; one of its length stands for it, because it counts toward the size.
     def _check(self, text: str, message_id: str = "0" * 36) -> Event | Cancel:
@@ -161,10 +158,6 @@ def is_local_time(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _as_message(fields: Mapping[str, Any]) -> str:
-    return json.dumps({name: _as_json_value(name, value) for name, value in fields.items()}, ensure_ascii=False)
 
 
 def _as_json_value(name: str, value: object) -> object:

@@ -20,8 +20,10 @@ from typing import Any, Protocol, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-# The longest that a poll waits for a message, and so the longest that close() takes before it removes anything.
+# The longest that a poll waits for a message, and so the longest that close() waits for the polls to end.
 POLL_SECONDS = 1
+# Of each queue: one polls while the other handles what has arrived.
+POLLERS = 2
 # How often connect() publishes to a topic from which nothing has arrived.
 CONNECT_INTERVAL_SECONDS = 2
 
@@ -34,42 +36,27 @@ class Clients(Protocol):
 
 @dataclass(frozen=True)
 class Arrival:
-    """One message of a subscribed topic. All times are UTC.
-
-    published_at: when SNS accepted the message, by SNS's clock. sent_at: when SQS accepted it, by SQS's clock.
-    received_at: when the poll with the message returned, by this machine's clock. The local emulator checks a queue
-    every 0.1 s during a poll, so received_at can be that much later than sent_at.
-    """
+    """One message of a subscribed topic. All times are UTC."""
 
     topic: str
     message: str
     subject: str | None
     attributes: dict[str, str]
     message_id: str
-    published_at: datetime
-    sent_at: datetime
+    published_at: datetime  # when SNS accepted the message, by SNS's clock
+    sent_at: datetime  # when SQS accepted it, by SQS's clock
+    # When the poll with the message returned, by this machine's clock. The local emulator checks a queue every 0.1 s
+    # during a poll, so this can be that much later than sent_at.
     received_at: datetime
-
-
-@dataclass(frozen=True)
-class Connection:
-    """What connect() has measured: what to add to this machine's clock to get SNS's, and how long a Publish takes."""
-
-    clock_offset: timedelta
-    publish_duration: timedelta
 
 
 class Consumer:
     """Collects every message of the topics that it created or subscribed to, until close()."""
 
-    def __init__(self, clients: Clients, pollers: int = 2, name: str | None = None, topic_prefix: str = "") -> None:
-        """pollers: the number of threads that poll each queue. name: of the queues. topic_prefix: begins the names of
-        all topics that may be subscribed to."""
-        self._sns = clients.client("sns")
-        self._sqs = clients.client("sqs", max_pool_connections=2 * pollers + 2)
-        self._pollers = pollers
-        self._topic_prefix = topic_prefix
-        self._name = name or f"consumer-{uuid.uuid4().hex[:8]}"
+    def __init__(self, clients: Clients, name: str | None = None, topic_prefix: str = "") -> None:
+        """name: of the queues. topic_prefix: begins the names of all topics that may be subscribed to."""
+        self._sns, self._sqs = clients.client("sns"), clients.client("sqs", max_pool_connections=2 * POLLERS + 2)
+        self._name, self._topic_prefix = name or f"consumer-{uuid.uuid4().hex[:8]}", topic_prefix
         self._queues: dict[bool, str] = {}  # ARN by whether it is FIFO
         self._topics: list[str] = []
         self._arrivals: list[Arrival] = []
@@ -77,7 +64,6 @@ class Consumer:
         self._probe_arrivals: list[Arrival] = []
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._created = ExitStack()  # Goes on with the others if one can't be removed.
 
     def __enter__(self) -> Self:
@@ -100,11 +86,12 @@ class Consumer:
         """Subscribe to an existing topic of this account and Region."""
         self._created.callback(self._sns.unsubscribe, SubscriptionArn=self._subscribe(topic))
 
-    def connect(self, seconds: float = 60) -> Connection:
+    def connect(self, seconds: float = 60) -> tuple[timedelta, timedelta]:
         """Publish to every topic that was created, until a message of each has arrived: on AWS, a subscription takes
         effect a moment after it was created. These messages are not among the arrivals.
 
-        Raises TimeoutError if a topic's message does not arrive within `seconds`.
+        Returns what to add to this machine's clock to get that of SNS, and how long publishing a message takes. Raises
+        TimeoutError if a topic's message does not arrive within `seconds`.
         """
         give_up_at = time.monotonic() + seconds
         while missing := self._unconnected():
@@ -119,7 +106,7 @@ class Consumer:
             ((*self._probes[arrival.message], arrival.published_at) for arrival in self._probe_arrivals),
             key=lambda sample: sample[1] - sample[0],
         )
-        return Connection(stamp - before - (after - before) / 2, after - before)
+        return stamp - before - (after - before) / 2, after - before
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -138,15 +125,12 @@ class Consumer:
         Tries to remove each of them before it raises botocore's error for the last that it could not remove.
         """
         self._closed.set()
-        for thread in self._threads:
-            thread.join()
         self._created.close()
 
     def _subscribe(self, topic: str) -> str:
-        subscription: str = self._sns.subscribe(
-            TopicArn=topic, Protocol="sqs", Endpoint=self._queue(topic), ReturnSubscriptionArn=True
-        )["SubscriptionArn"]
-        return subscription
+        queue = self._queue(topic)
+        answer = self._sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, ReturnSubscriptionArn=True)
+        return str(answer["SubscriptionArn"])
 
     def _queue(self, topic: str) -> str:
         """The ARN of the queue for a topic, in the topic's account and Region."""
@@ -162,10 +146,10 @@ class Consumer:
             url = self._sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
             self._created.callback(self._sqs.delete_queue, QueueUrl=url)
             self._queues[is_fifo] = arn
-            for _ in range(self._pollers):
+            for _ in range(POLLERS):
                 thread = threading.Thread(target=self._poll, args=(url,), daemon=True)
                 thread.start()
-                self._threads.append(thread)
+                self._created.callback(thread.join)
         return self._queues[is_fifo]
 
     def _probe(self, topic: str) -> None:
@@ -184,23 +168,19 @@ class Consumer:
     def _poll(self, url: str) -> None:
         while not self._closed.is_set():
             try:
-                answer = self._sqs.receive_message(
+                messages = self._sqs.receive_message(
                     QueueUrl=url,
                     MaxNumberOfMessages=10,
                     WaitTimeSeconds=POLL_SECONDS,
                     MessageSystemAttributeNames=["SentTimestamp"],
-                )
+                ).get("Messages", [])
                 received_at = datetime.now(UTC)
-                messages = answer.get("Messages", [])
                 with self._changed:
                     for arrival in (_arrival(message, received_at) for message in messages):
                         (self._probe_arrivals if arrival.message in self._probes else self._arrivals).append(arrival)
                     self._changed.notify_all()
                 if messages:
-                    entries = [
-                        {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
-                        for number, message in enumerate(messages)
-                    ]
+                    entries = [{"Id": one["MessageId"], "ReceiptHandle": one["ReceiptHandle"]} for one in messages]
                     self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
             except (BotoCoreError, ClientError):
                 self._closed.wait(0.2)  # The emulator may be restarting. The queue keeps its messages.

@@ -35,32 +35,19 @@ WATCH_INTERVAL_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Scenario:
-    """One message to publish, and how it must end.
+    """One message to publish, and how it must end. The run creates the topics with the names given."""
 
-    name: unique, because it is also the payload.
-    due: seconds after the start of the run.
-    expected: "delivered", "canceled", "replaced", "reported" (accepted, but not delivered) or "refused".
-    target: the name of a topic, which the run creates unless it is MISSING_TOPIC.
-    failure_topic: likewise; None if the message names none, so that the stack's own is used.
-    is_delay: whether the message has a delay instead of a date.
-    timezone: the date is local time in this IANA zone.
-    fields: fields of the message to add or override. The run begins an id with its prefix.
-    text: a message that is not an event, published as it is.
-    cancel_after: seconds after the start of the run at which to cancel the event.
-    error: what the failure report must contain.
-    """
-
-    name: str
-    due: float
-    expected: str = "delivered"
+    name: str  # unique, because it is also the payload
+    due: float  # seconds after the start of the run
+    expected: str = "delivered"  # or "canceled", "replaced", "reported" (accepted, but not delivered), or "refused"
     target: str = "orders"
-    failure_topic: str | None = FAILURE_TOPIC
-    is_delay: bool = False
-    timezone: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-    text: str | None = None
-    cancel_after: float | None = None
-    error: str = ""
+    failure_topic: str | None = FAILURE_TOPIC  # None if the message names none, so that the stack's own is used
+    is_delay: bool = False  # whether the message has a delay instead of a date
+    timezone: str | None = None  # the IANA zone in which the date is local time
+    fields: dict[str, Any] = field(default_factory=dict)  # to add or override; the run begins an id with its prefix
+    text: str | None = None  # a message that is not an event, published as it is
+    cancel_after: float | None = None  # seconds after the start of the run at which to cancel the event
+    error: str = ""  # what the failure report must contain
 
     @property
     def is_reported(self) -> bool:
@@ -113,8 +100,7 @@ class Outcome:
     @property
     def payload(self) -> str:
         """The payload that must be delivered."""
-        payload: str = self.scenario.fields.get("payload", self.scenario.name)
-        return payload
+        return str(self.scenario.fields.get("payload", self.scenario.name))
 
     @property
     def has_date(self) -> bool:
@@ -125,12 +111,6 @@ class Outcome:
     def is_due_later(self) -> bool:
         """Whether the event was due after it was published."""
         return self.due > self.published_at
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether something must arrive that has not arrived yet."""
-        expected = self.reports if self.scenario.is_reported else self.deliveries
-        return not expected and not self.scenario.is_stopped
 
     @property
     def error(self) -> str | None:
@@ -172,19 +152,21 @@ class Run:
             name: consumer.topic(prefix + name.removesuffix(".fifo"), name.endswith(".fifo")) for name in sorted(names)
         }
         self.topics[MISSING_TOPIC] = f"{input_topic.rpartition(':')[0]}:{prefix}{MISSING_TOPIC}"
-        self._start_after(timedelta())
+        self.started_at = self.now()
 
     def publish(self, duration: timedelta = timedelta()) -> None:
         """Publish the messages, in order. watch() publishes the cancels when it is time for them.
 
         duration: how long publishing one message takes. The start of the run is when all have been published.
         """
-        self._start_after(duration * len(self.scenarios))
+        # A whole second, so that the fractions in the scenarios are fractions of a second of the clock.
+        all_published_at = self.now() + duration * len(self.scenarios)
+        self.started_at = all_published_at.replace(microsecond=0) + timedelta(seconds=1)
         for scenario in self.scenarios:
             message, published_at = self._message(scenario), self.now()
-            message_id = self._publish(message)
-            id, due = _id_in(message) or message_id, self._at(scenario.due)
-            self.outcomes.append(Outcome(scenario, id, message, message_id, published_at, due))
+            message_id, event = self._publish(message), _as_received(message)
+            id = event.get("id", message_id) if isinstance(event, dict) else message_id
+            self.outcomes.append(Outcome(scenario, id, message, message_id, published_at, self._at(scenario.due)))
 
     def watch(self) -> Iterator[None]:
         """Update the outcomes until the end of the run, a few times a second."""
@@ -230,7 +212,8 @@ class Run:
 
     def is_incomplete(self, outcome: Outcome) -> bool:
         """Whether something is expected that has not happened yet."""
-        return outcome.is_missing
+        expected = outcome.reports if outcome.scenario.is_reported else outcome.deliveries
+        return not expected and not outcome.scenario.is_stopped
 
     def problems_of(self, outcome: Outcome) -> Iterator[str]:
         """What went wrong with one message, one sentence each. Call it after watch() has ended."""
@@ -255,18 +238,9 @@ class Run:
         return datetime.now(UTC) + self.clock_offset
 
     @property
-    def due_at_last(self) -> datetime:
-        """When the last event is due."""
-        return self._at(max(scenario.due for scenario in self.scenarios))
-
-    @property
     def ends_at(self) -> datetime:
         """When the run ends if everything has arrived that must."""
-        return self.due_at_last + WATCH_AFTER_LAST_DUE
-
-    def _start_after(self, duration: timedelta) -> None:
-        # A whole second, so that the fractions in the scenarios are fractions of a second of the clock.
-        self.started_at = (self.now() + duration).replace(microsecond=0) + timedelta(seconds=1)
+        return self._at(max(scenario.due for scenario in self.scenarios)) + WATCH_AFTER_LAST_DUE
 
     def _is_over(self) -> bool:
         is_incomplete = any(map(self.is_incomplete, self.outcomes))
@@ -336,13 +310,7 @@ class Run:
         return json.dumps({name: value for name, value in message.items() if value is not ABSENT})
 
     def _publish(self, message: str) -> str:
-        message_id: str = self._sns.publish(TopicArn=self.input_topic, Message=message)["MessageId"]
-        return message_id
-
-
-def _id_in(message: str) -> str | None:
-    event = _as_received(message)
-    return event.get("id") if isinstance(event, dict) else None
+        return str(self._sns.publish(TopicArn=self.input_topic, Message=message)["MessageId"])
 
 
 def _date_of(delivery: Arrival) -> datetime | None:

@@ -36,10 +36,10 @@ _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\ud800-\udfff\ufffe\uffff]*$"
 _OFFSET = r"[T ].*(Z|[+-][0-9]{2}(:?[0-5][0-9])?)$"
 
 
-def _text(description: str, pattern: re.Pattern[str] | str, **rules: Any) -> Schema:
+def _text(description: str, pattern: re.Pattern[str] | str = "", **rules: Any) -> Schema:
     if isinstance(pattern, re.Pattern):  # Python alone has names for groups in this form.
         pattern = f"^({re.sub(r'\(\?P<\w+>', '(', pattern.pattern)})$"
-    return {"description": description, "type": "string", "pattern": pattern, **rules}
+    return {"description": description, "type": "string"} | ({"pattern": pattern} if pattern else {}) | rules
 
 
 _OWN_ATTRIBUTES = [limits.ID_ATTRIBUTE, limits.DATE_ATTRIBUTE, limits.REVISION_ATTRIBUTE]
@@ -77,78 +77,66 @@ _FIELDS: dict[str, Schema] = {
 }
 
 
-def _message(model: type[BaseModel], title: str, **rules: Any) -> Schema:
-    """The schema of a message: which fields there are says the model."""
-    base = model.model_json_schema()
+def _schema(title: str, properties: Schema, required: list[str]) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
         "type": "object",
-        "properties": {name: _FIELDS[name] for name in base["properties"]},
-        "required": base["required"],
-        "additionalProperties": base["additionalProperties"],
-        **rules,
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
     }
+
+
+def _message(model: type[BaseModel], title: str) -> Schema:
+    """The schema of a message: which fields there are says the model."""
+    base = model.model_json_schema()
+    return _schema(title, {name: _FIELDS[name] for name in base["properties"]}, base["required"])
 
 
 def schemas() -> dict[str, Schema]:
     """What is in schemas/, by the name of the file without `.json`."""
     event = _message(_EventMessage, "An event, published to the input topic")
     event["required"] += ["user"]
+    has_no_offset = {"not": {"pattern": _OFFSET}}
+    has_room_for_a_revision = {"maxProperties": limits.MAX_ATTRIBUTES - 3}
     # Not dependentSchemas and the like: AsyncAPI's schemas are those of an earlier draft.
     event["oneOf"] = [{"required": ["date"]}, {"required": ["delay"]}]
     event["allOf"] = [
-        {
-            "if": {"required": ["timezone"]},
-            "then": {"required": ["date"], "properties": {"date": {"not": {"pattern": _OFFSET}}}},
-        },
-        {  # Its deliveries have one more of the scheduler's own.
-            "if": {"required": ["id"]},
-            "then": {"properties": {"attributes": {"maxProperties": limits.MAX_ATTRIBUTES - 3}}},
-        },
+        {"if": {"required": ["timezone"]}, "then": {"required": ["date"], "properties": {"date": has_no_offset}}},
+        {"if": {"required": ["id"]}, "then": {"properties": {"attributes": has_room_for_a_revision}}},
     ]
     report = {
-        "$schema": event["$schema"],
-        "title": "A failure report, published to the event's failure topic, or else the stack's",
-        "type": "object",
-        "properties": {
-            "error": {"description": "The reason, in one sentence.", "type": "string"},
-            "id": {"description": "The event's id; the MessageId if it has none.", "type": "string"},
-            "event": {"description": "The message as received: the JSON value, or the text if it is none."},
-            "truncated": {"description": "`event` is the beginning of the message's text.", "const": True},
-        },
-        "required": ["error", "id", "event"],
-        "additionalProperties": False,
+        "error": _text("The reason, in one sentence."),
+        "id": _text("The event's id; the MessageId if it has none."),
+        "event": {"description": "The message as received: the JSON value, or the text if it is none."},
+        "truncated": {"description": "`event` is the beginning of the message's text.", "const": True},
     }
+    report_title = "A failure report, published to the event's failure topic, or else the stack's"
     messages = {
         "event": event,
         "cancel": _message(_CancelMessage, "A cancel, published to the input topic"),
-        "failure-report": report,
+        "failure-report": _schema(report_title, report, ["error", "id", "event"]),
     }
     return {**messages, "asyncapi": _asyncapi(messages)}
 
 
 def _asyncapi(messages: dict[str, Schema]) -> Schema:
     """The topics. `address` is null: the ARNs are outputs of the stack, and fields of the event."""
-    described: dict[str, Schema] = {
-        name: {"title": schema["title"], "contentType": "application/json", "payload": {"$ref": f"./{name}.json"}}
-        for name, schema in messages.items()
+    attributes = {
+        limits.ID_ATTRIBUTE: _text("The event's id."),
+        limits.DATE_ATTRIBUTE: _text("When it was due, in UTC."),
+        limits.REVISION_ATTRIBUTE: _text("Of an event with an id: of two deliveries, the newer has the greater one."),
+    }
+    required = [limits.ID_ATTRIBUTE, limits.DATE_ATTRIBUTE]
+    described = {
+        name: {"title": schema["title"], "payload": {"$ref": f"./{name}.json"}} for name, schema in messages.items()
     }
     described["delivery"] = {
         "title": "A delivery",
         "description": "The payload of an event, with its attributes as SNS message attributes.",
-        "headers": {
-            "type": "object",
-            "properties": {
-                limits.ID_ATTRIBUTE: {"description": "The event's id.", "type": "string"},
-                limits.DATE_ATTRIBUTE: {"description": "When it was due, in UTC.", "type": "string"},
-                limits.REVISION_ATTRIBUTE: {
-                    "description": "Of an event with an id: of two deliveries, the newer has the greater one.",
-                    "type": "string",
-                },
-            },
-            "required": [limits.ID_ATTRIBUTE, limits.DATE_ATTRIBUTE],
-        },
+        "contentType": "text/plain",
+        "headers": {"type": "object", "properties": attributes, "required": required},
         "payload": {"type": "string"},
     }
     topics = {
@@ -164,20 +152,15 @@ def _asyncapi(messages: dict[str, Schema]) -> Schema:
             "description": "A point-in-time scheduler on AWS. All channels are SNS topics.",
             "license": {"name": "MIT"},
         },
-        "defaultContentType": "text/plain",
+        "defaultContentType": "application/json",
         "channels": {
-            topic: {
-                "address": None,
-                "description": description,
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
-            }
+            topic: {"address": None, "description": description, "messages": {name: described[name] for name in names}}
             for topic, (description, _, names) in topics.items()
         },
         "operations": {
             f"{action}-{topic}": {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
             for topic, (_, action, _) in topics.items()
         },
-        "components": {"messages": described},
     }
 
 

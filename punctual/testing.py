@@ -8,7 +8,6 @@ remind(order, scheduler)  # The code under test schedules and cancels.
 assert delivery.payload == "order-4711"
 """
 
-import heapq
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,24 +49,18 @@ class Scheduler(client.Scheduler):
         super().__init__(topic_arn, sns=self, **arguments)
         self.now = (now or datetime.now(UTC)).astimezone(UTC)
         self._published = 0
-        # What comes next, and when: an event is decided, then delivered. The number keeps the order of publication.
-        self._agenda: list[tuple[datetime, bool, int, Event]] = []
-        self._delivered: list[Delivery] = []
-        self._revisions: dict[str, str] = {}
+        # What is to be delivered, and until when it can be canceled or replaced; in the order of publication.
+        self._waiting: list[tuple[datetime, Delivery]] = []
 
     def publish(self, TopicArn: str, Message: str) -> dict[str, str]:
         """Take a message of the input topic, as SNS does for the client."""
         self._published += 1
         message_id = f"00000000-0000-4000-8000-{self._published:012}"
         request = self._check(Message, message_id)
-        if not isinstance(request, Event):
-            self._revisions[request.id] = message_id
-            return {"MessageId": message_id}
-        if request.is_named:
-            self._revisions[request.id] = message_id
-        decided_at = max(EventTimes(request.due).cutoff_at, self.now)
-        heapq.heappush(self._agenda, (decided_at, False, self._published, request))
-        self._run_until(self.now)
+        self._waiting = [(until, one) for until, one in self._waiting if one.id != request.id or until <= self.now]
+        if isinstance(request, Event):
+            delivery = _delivery(request, max(request.due, self.now))
+            self._waiting.append((EventTimes(request.due).cutoff_at, delivery))
         return {"MessageId": message_id}
 
     def advance(self, to: datetime | timedelta) -> list[Delivery]:
@@ -76,21 +69,13 @@ class Scheduler(client.Scheduler):
         to = self.now + to if isinstance(to, timedelta) else to.astimezone(UTC)
         if to < self.now:
             raise ValueError(f"time does not go back: {to} is before {self.now}")
-        self._run_until(to)
         self.now = to
-        delivered, self._delivered = self._delivered, []
-        return delivered
+        delivered = [one for _, one in self._waiting if one.at <= to]
+        self._waiting = [(until, one) for until, one in self._waiting if one.at > to]
+        return sorted(delivered, key=lambda delivery: delivery.at)
 
     def _now(self) -> datetime:
         return self.now
-
-    def _run_until(self, to: datetime) -> None:
-        while self._agenda and self._agenda[0][0] <= to:
-            moment, is_decided, number, event = heapq.heappop(self._agenda)
-            if is_decided:
-                self._delivered.append(_delivery(event, moment))
-            elif self._revisions.get(event.id, event.revision) == event.revision:
-                heapq.heappush(self._agenda, (max(event.due, moment), True, number, event))
 
 
 def _delivery(event: Event, at: datetime) -> Delivery:

@@ -72,7 +72,7 @@ class Rules:
             return None if is_for_reports else "must not be the scheduler's failure topic"
         if not any(re.fullmatch(_as_regex(pattern), topic) for pattern in self.allowed_topics):
             return "is not a topic that this scheduler may publish to (TargetTopicArns)"
-        return None
+        return "must be a standard topic" if is_for_reports and topic.endswith(".fifo") else None
 
 
 class Refused(Exception):
@@ -140,7 +140,7 @@ def parse(text: str, message_id: str, accepted_at: datetime, rules: Rules) -> Ev
     try:
         _require_sendable(message)
         if "cancel" in message:
-            return _CancelMessage.model_validate(message, context=rules).to_cancel(message_id)
+            return Cancel(_CancelMessage.model_validate(message, context=rules).cancel, message_id)
         return _EventMessage.model_validate(message, context=rules).to_event(message, message_id, accepted_at)
     except ValidationError as invalid:
         error = _most_telling_error(invalid)
@@ -167,18 +167,13 @@ def _text(value: object) -> str:
     return value
 
 
-def _target(arn: str, info: ValidationInfo) -> str:
-    if objection := cast(Rules, info.context).objection_to(arn):
-        raise ValueError(objection)
-    return arn
+def _topic(is_for_reports: bool) -> AfterValidator:
+    def check(arn: str, info: ValidationInfo) -> str:
+        if objection := cast(Rules, info.context).objection_to(arn, is_for_reports):
+            raise ValueError(objection)
+        return arn
 
-
-def _failure_topic(arn: str, info: ValidationInfo) -> str:
-    if objection := cast(Rules, info.context).objection_to(arn, is_for_reports=True):
-        raise ValueError(objection)
-    if arn.endswith(".fifo"):
-        raise ValueError("must be a standard topic")
-    return arn
+    return AfterValidator(check)
 
 
 def _not_empty(text: str) -> str:
@@ -238,9 +233,6 @@ class _CancelMessage(BaseModel):
 
     cancel: _Id
 
-    def to_cancel(self, message_id: str) -> Cancel:
-        return Cancel(self.cancel, message_id)
-
 
 class _EventMessage(BaseModel):
     # In the order in which problems are reported. An optional field is left out, never null: null is refused.
@@ -250,9 +242,9 @@ class _EventMessage(BaseModel):
     date: Annotated[datetime | None, BeforeValidator(_date)] = None
     delay: Annotated[timedelta | None, BeforeValidator(parse_delay)] = None
     payload: Annotated[str, AfterValidator(_not_empty)]
-    target: Annotated[str, AfterValidator(_target)]
+    target: Annotated[str, _topic(is_for_reports=False)]
     user: str = ""
-    failure_topic: Annotated[str, AfterValidator(_failure_topic)] = ""
+    failure_topic: Annotated[str, _topic(is_for_reports=True)] = ""
     id: _Id = ""
     subject: Annotated[
         str, _matching(SUBJECT, "must be less than 100 printable ASCII characters, and not begin with a space")
@@ -382,9 +374,7 @@ def _id_of(message: dict[str, Any]) -> str | None:
 
 def _failure_topic_of(message: dict[str, Any], rules: Rules) -> str | None:
     topic = message.get("failure_topic")
-    if not isinstance(topic, str) or topic.endswith(".fifo") or rules.objection_to(topic, is_for_reports=True):
-        return None
-    return topic
+    return topic if isinstance(topic, str) and not rules.objection_to(topic, is_for_reports=True) else None
 
 
 def _as_regex(pattern: str) -> str:

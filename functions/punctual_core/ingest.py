@@ -68,7 +68,8 @@ class Ingest:
         try:
             request = parse(notification.text, notification.message_id, notification.accepted_at, self.rules)
             if isinstance(request, Cancel):
-                return self._cancel(request, notification, now)
+                self._claim(notification, now, request.id)
+                return "Canceled"
             return self._schedule(request, notification, now)
         except Superseded:
             return "Superseded"
@@ -76,10 +77,6 @@ class Ingest:
             logger.info("refused", extra={"id": refused.id, "reason": refused.error})  # The command `show` reads it.
             self.failures.report(refused.error, refused.id, refused.event, refused.failure_topic)
             return "Refused"
-
-    def _cancel(self, cancel: Cancel, notification: Notification, now: datetime) -> str:
-        self._claim(notification, now, cancel.id)
-        return "Canceled"
 
     def _schedule(self, event: Event, notification: Notification, now: datetime) -> str:
         is_near = event.due - now <= self.horizon

@@ -69,33 +69,16 @@ class Register:
         expiry = {":expires_at": {"N": str(int(last_concern + REGISTER_RETENTION.total_seconds()))}}
         # An expiry only ever moves to a later time: a parked revision that was replaced by one due earlier still has to
         # find itself replaced when it is due. So there are two attempts; the database decides each.
-        former = self._claim_and_extend(id, claim | expiry)
+        is_new_or_extended = "attribute_not_exists(id) OR (publication_order <= :order AND expires_at <= :expires_at)"
+        former = self._update(id, f"{_CLAIM}, expires_at = :expires_at", is_new_or_extended, claim | expiry)
         if former is None:
-            former = self._claim_and_keep_expiry(id, claim)
+            former = self._update(id, _CLAIM, "publication_order <= :order", claim)
         if former is None:
             raise Superseded
         if former.get("revision", {}).get("S") == revision:
             return None
         lane, key = former.get("lane", {}).get("S"), former.get("parked", {}).get("S")
         return Place(lane, key) if lane and key else None
-
-    def _claim_and_extend(self, id: str, values: dict[str, Any]) -> dict[str, Any] | None:
-        """Claim an id that is new, or whose item expires no later than this claim."""
-        return self._update(
-            id,
-            f"{_CLAIM}, expires_at = :expires_at",
-            "attribute_not_exists(id) OR (publication_order <= :order AND expires_at <= :expires_at)",
-            values,
-        )
-
-    def _claim_and_keep_expiry(self, id: str, values: dict[str, Any]) -> dict[str, Any] | None:
-        """Claim an id whose item expires later than this claim."""
-        return self._update(
-            id,
-            _CLAIM,
-            "publication_order <= :order",
-            values,
-        )
 
     def _update(self, id: str, update: str, condition: str, values: dict[str, Any]) -> dict[str, Any] | None:
         """The item as it was before, or None if the condition did not hold."""

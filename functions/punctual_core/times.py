@@ -145,16 +145,12 @@ def _start_of_day(midnight: datetime, zone: ZoneInfo) -> datetime:
     # If there is no such local time, these are the moments just before and after which clocks are set forward.
     before, after = (midnight.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (1, 0))
     while after - before > timedelta(seconds=1):
-        middle = before + _floor_seconds((after - before) / 2)
+        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
         if middle.astimezone(zone).date() < midnight.date():
             before = middle
         else:
             after = middle
     return after
-
-
-def _floor_seconds(duration: timedelta) -> timedelta:
-    return timedelta(seconds=duration // timedelta(seconds=1))
 
 
 def _within_calendar(moment: datetime) -> datetime:

@@ -1,6 +1,5 @@
 """`punctual.testing`: what a publisher's own tests see is what the stack would do."""
 
-import heapq
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,10 +9,10 @@ from punctual_core import lanes
 
 from punctual import InvalidEvent
 from punctual.testing import INPUT_TOPIC, Delivery, Scheduler
-from tests.conftest import FIFO_TARGET, TARGET, TEMPLATE, Cloud, at, sweep, take, wanted
+from tests.conftest import FIFO_TARGET, TARGET, Cloud, at
+from tests.functions import test_histories
 
 SECOND = timedelta(seconds=1)
-SWEEP_INTERVAL = int(TEMPLATE.text["Parameters"]["SweepIntervalSeconds"]["Default"]) * SECOND
 
 
 @pytest.fixture
@@ -106,28 +105,10 @@ def play(history: list) -> tuple[list[tuple[datetime, str, str]], list[Delivery]
 
 def deliveries_of_the_stack(cloud: Cloud, messages: list) -> list[tuple[datetime, str, str]]:
     """What the real Ingest and Sweeper start, and Deliver publishes, of the same messages: when, id, and payload."""
-    cloud.forget()
-    delivered, looks = [], 0
-    agenda = [(published_at, "take", number) for number, (published_at, _, _) in enumerate(messages)]
-    end = messages[-1][0] + 20 * SECOND
-    agenda += [
-        (at("10:00") + tick * SWEEP_INTERVAL, "sweep", 0) for tick in range((end - at("10:00")) // SWEEP_INTERVAL)
-    ]
-    heapq.heapify(agenda)
-    while agenda:
-        now, what, number = heapq.heappop(agenda)
-        if what == "take":
-            _, message_id, text = messages[number]
-            take(text, now, message_id=message_id)
-        elif what == "sweep":
-            sweep(now)
-        elif wanted(cloud, start := cloud.starts[number]):
-            due = at("00:00", "1970-01-01") + timedelta(milliseconds=start.input["due_ms"])
-            delivered.append((max(due, now), start.input["id"], start.input["publish"]["Message"]))
-        for start in cloud.starts[looks:]:
-            heapq.heappush(agenda, (max(now, datetime.fromisoformat(start.input["cutoff_at"])), "look", looks))
-            looks += 1
-    assert not cloud.parked() and not cloud.reports()
+    delivered = []
+    for looked_at, start in test_histories.play(cloud, [(now, text, now, id) for now, id, text in messages]):
+        due = at("00:00", "1970-01-01") + timedelta(milliseconds=start.input["due_ms"])
+        delivered.append((max(due, looked_at), start.input["id"], start.input["publish"]["Message"]))
     return delivered
 
 

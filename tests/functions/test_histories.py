@@ -8,6 +8,7 @@ import heapq
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import event as note
@@ -61,33 +62,41 @@ def histories(draw: st.DrawFn, named: bool) -> list[Published]:
     return history
 
 
-def play(cloud: Cloud, history: list[Published], id: str | None) -> list[str]:
-    """Play the history: messages are processed, sweeps tick, and each execution looks up its id at its cutoff.
-    Returns the revisions that were delivered."""
+def play(cloud: Cloud, taken: list[tuple[datetime, Any, datetime, str]]) -> list[tuple[datetime, Start]]:
+    """Play messages (when Ingest takes each, the message, when it was published, its MessageId): sweeps tick until two
+    minutes after the last, and each execution looks up its id at its cutoff. Returns those that were still wanted, and
+    when they looked."""
     cloud.forget()
-    delivered, looks_for = [], {}
-    moments = [(moment, "take", one.number) for one in history for moment in one.taken_at]
-    end = max(moment for one in history for moment in (*one.taken_at, one.due or START))
-    moments += [(START + tick * SWEEP_INTERVAL, "sweep", 0) for tick in range((end - START) // SWEEP_INTERVAL + 2)]
+    delivered, looks = [], 0
+    moments = [(now, "take", number) for number, (now, *_) in enumerate(taken)]
+    ticks = (max(moments)[0] + 125 * SECOND - START) // SWEEP_INTERVAL
+    moments += [(START + tick * SWEEP_INTERVAL, "sweep", 0) for tick in range(ticks)]
     heapq.heapify(moments)
     while moments:
         now, what, number = heapq.heappop(moments)
         match what:
             case "take":
-                one = history[number]
-                message = {"cancel": id or history[0].message_id}
-                if one.due:
-                    message = event(one.due, **({"id": id} if id else {}))
-                take(message, now, one.published_at, sent_at=now, message_id=one.message_id)  # Each copy has its own.
+                _, message, published_at, message_id = taken[number]
+                take(message, now, published_at, sent_at=now, message_id=message_id)  # Each copy has its own sent_at.
             case "sweep" if cloud.parked():
                 sweep(now)
-            case "look" if wanted(cloud, looks_for[number]):
-                delivered.append(looks_for[number].input["revision"])
-        for start in cloud.starts[len(looks_for) :]:
-            heapq.heappush(moments, (max(now, cutoff_of(start)), "look", len(looks_for)))
-            looks_for[len(looks_for)] = start
+            case "look" if wanted(cloud, cloud.starts[number]):
+                delivered.append((now, cloud.starts[number]))
+        for start in cloud.starts[looks:]:
+            heapq.heappush(moments, (max(now, cutoff_of(start)), "look", looks))
+            looks += 1
     assert not cloud.parked() and not cloud.reports()
     return delivered
+
+
+def messages_of(history: list[Published], named: bool) -> list[tuple[datetime, Any, datetime, str]]:
+    """What `play` takes of a history."""
+    id, cancel = ({"id": "order"}, "order") if named else ({}, history[0].message_id)
+    return [
+        (moment, event(one.due, **id) if one.due else {"cancel": cancel}, one.published_at, one.message_id)
+        for one in history
+        for moment in one.taken_at
+    ]
 
 
 def cutoff_of(start: Start) -> datetime:
@@ -118,7 +127,7 @@ def test_any_history_ends_as_promised(cloud, monkeypatch, named, data):
     if not named:  # An unnamed event cannot be canceled before Publish has returned its id.
         history[1:] = [one for one in history[1:] if one.published_at > history[0].published_at]
         history[1:] = [Published(n, o.published_at, o.taken_at, o.due) for n, o in enumerate(history[1:], 1)]
-    delivered = play(cloud, history, "order" if named else None)
+    delivered = [start.input["revision"] for _, start in play(cloud, messages_of(history, named))]
     for one in history:
         if one.due:
             at_least, at_most = expected(history, one)
