@@ -14,25 +14,22 @@ from tools.local import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 # Where none is installed, npm has one for Linux on x86_64.
-HAS_BROWSER = CHROMIUM or (sys.platform == "linux" and os.uname().machine == "x86_64")
+IS_INSTALLED = shutil.which("node") and (ROOT / "node_modules/puppeteer-core").exists()
+HAS_BROWSER = IS_INSTALLED and (CHROMIUM or (sys.platform == "linux" and os.uname().machine == "x86_64"))
 PICTURE = os.environ.get("PUNCTUAL_WEB_PICTURE", "")  # `make picture` sets it.
 SCRIPT = "<script>document.title = 'owned'</script>"
 
 
-@pytest.mark.skipif(not (shutil.which("node") and HAS_BROWSER), reason="It needs Node.js and, but on Linux, Chromium")
-@pytest.mark.skipif(not (ROOT / "node_modules/puppeteer-core").exists(), reason="It needs a browser: run `make setup`")
+@pytest.mark.skipif(
+    not HAS_BROWSER, reason="The page needs a browser: install Node.js and Chromium, and run `make setup`"
+)
 def test_the_page_shows_what_happened_and_cancels_and_reschedules(stack):
-    sns, topic = stack.client("sns"), stack.outputs["InputTopicArn"]
-    target = sns.create_topic(Name="page")["TopicArn"]
+    sns, target = stack.client("sns"), stack.client("sns").create_topic(Name="page")["TopicArn"]
 
     def publish(id: str, delay: timedelta, **fields: str) -> None:
-        event = {
-            "id": id,
-            "date": (datetime.now(UTC) + delay).isoformat(),
-            "target": target,
-            "user": "team@example.com",
-        }
-        sns.publish(TopicArn=topic, Message=json.dumps(event | {"payload": "pay by Friday"} | fields))
+        event = {"id": id, "target": target, "user": "team@example.com", "payload": "pay by Friday", **fields}
+        message = json.dumps(event | {"date": (datetime.now(UTC) + delay).isoformat()})
+        sns.publish(TopicArn=stack.outputs["InputTopicArn"], Message=message)
 
     for number in range(24):
         publish(f"order-{4700 + number}-reminder", timedelta(hours=1, minutes=number * number))
