@@ -85,31 +85,13 @@ class Page:
 
     def __init__(self, stack: Stack, is_read_only: bool):
         self.stack, self.is_read_only, self.denied = stack, is_read_only, dict[str, str]()
-        self._counts, history = dict[Selection, Count](), History(stack)
-        # What each template is filled with.
-        self.reads: dict[str, Callable[[Form], Data]] = {
-            "page": self._shell,
-            "now": lambda form: parts.now(stack, history),
-            "pending": lambda form: {},
-            "histogram": self._histogram,
-            "events": lambda form: parts.next_events(stack, self._selection(form), int(form.get("skip", 0))),
-            "event": self._event,
-            "lateness": lambda form: parts.lateness(history, parts.DAY if form.get("span") == "day" else parts.HOUR),
-            "failed": lambda form: parts.failed(stack, history),
-            "messages": lambda form: parts.messages(stack, form["action"]),
-        }
-        self.changes: dict[str, tuple[Callable[[Form], Data], str]] = {
-            "cancel": (self._cancel, "event"),
-            "reschedule": (self._reschedule, "event"),
-            "resend": (self._run, "messages"),
-            "redrive": (self._run, "messages"),
-        }
+        self._counts = dict[Selection, Count]()
         templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
         templates.globals |= {"page": self, "shown": shown, "query": _query}
         templates.filters |= {"json": lambda value: json.dumps(value, ensure_ascii=False, indent=2), "ms": parts.ms}
         self._template = templates.get_template
 
-    def route(self, path: str, answer: Callable[[Form], Data], template: str, method: str = "GET") -> Route:
+    def route(self, method: str, path: str, template: str, answer: Callable[[Form], Data]) -> Route:
         """A part that is read in a thread. What it cannot read is said in its place."""
 
         def fragment(form: Form) -> str:
@@ -129,18 +111,20 @@ class Page:
 
         return Route(f"/{path}", endpoint, methods=[method])
 
-    def _shell(self, form: Form) -> Data:
+    def shell(self, form: Form) -> Data:
+        """The page, whose parts the browser asks for."""
         self.denied.clear()  # It may have been granted meanwhile.
         return {}
 
-    def _selection(self, form: Form) -> Selection:
+    def selection(self, form: Form) -> Selection:
+        """The parked events that a form selects."""
         after, before = (datetime.fromisoformat(form[name]) if form.get(name) else None for name in ("after", "before"))
         target = self.stack.topic_arn(form["target"]) if form.get("target") else None
         return Selection(after, before, target, form.get("user") or None, form.get("id") or None)
 
-    def _histogram(self, form: Form) -> Data:
+    def histogram(self, form: Form) -> Data:
         """The parked events of a selection over time, out of one count of all times."""
-        selection = self._selection(form)
+        selection = self.selection(form)
         counted = replace(selection, after=None, before=None)
         if form.pop("again", "") or counted not in self._counts:
             self._counts[counted] = Count(self.stack, counted)
@@ -148,31 +132,33 @@ class Page:
         try:
             minutes = count.minutes()
         except parts.PROBLEMS:
-            del self._counts[counted]  # Another try counts anew.
+            self._counts.pop(counted, None)  # Another try counts anew.
             raise
         bars, later = parts.bars(minutes or Counter(), selection)
         return {"count": count, "minutes": minutes, "bars": bars, "later": later}
 
-    def _event(self, form: Form) -> Data:
+    def event(self, form: Form) -> Data:
+        """One event's life."""
         id = form.get("id", "").strip()
         if not ID.fullmatch(id):
             raise ValueError(f"{id!r} {ID_RULE}")
         story = story_of(self.stack, id, ago(parts.DAY))
         return {"story": story, "verdict": story.verdict(), "message": parts.message_of(story)}
 
-    def _cancel(self, form: Form) -> Data:
+    def cancel(self, form: Form) -> Data:
+        """Publish a cancel."""
         canceled = cancel(self.stack, scheduler_of(self.stack), form["id"])
-        return self._event(form) | {"notice": f"{canceled.id}: {canceled.sentence}."}
+        return self.event(form) | {"notice": f"{canceled.id}: {canceled.sentence}."}
 
-    def _reschedule(self, form: Form) -> Data:
+    def reschedule(self, form: Form) -> Data:
         """Publish a parked event again, for a time in UTC or for now."""
         at = None if form.get("now") else parse_date(form.get("at", ""), zone("UTC"))
         fields = parked_message(self.stack, form["id"])
         scheduler_of(self.stack).schedule(**fields, at=at, delay=None if at else timedelta())
         notice = f"{form['id']} is published again, {f'for {shown(at)} UTC' if at else 'for now'}."
-        return self._event(form) | {"notice": notice}
+        return self.event(form) | {"notice": notice}
 
-    def _run(self, form: Form) -> Data:
+    def run(self, form: Form) -> Data:
         """Resend or redrive the chosen messages, or all."""
         chosen = None if form.get("all") else form.get("ids", "").split("\n")
         done, kept, has_more = parts.run(self.stack, form["action"], chosen)
@@ -187,10 +173,25 @@ def _query(**values: Any) -> str:
 
 def application(stack: Stack, host: str, token: str, is_read_only: bool = False) -> Starlette:
     """The page of a stack, for a browser that comes to `host` (address and port) with the token."""
-    page = Page(stack, is_read_only)
-    routes = [page.route("" if name == "page" else name, answer, name) for name, answer in page.reads.items()]
+    page, history = Page(stack, is_read_only), History(stack)
+    reads: dict[str, Callable[[Form], Data]] = {
+        "now": lambda form: parts.now(stack, history),
+        "pending": lambda form: {},
+        "histogram": page.histogram,
+        "events": lambda form: parts.next_events(stack, page.selection(form), int(form.get("skip", 0))),
+        "event": page.event,
+        "lateness": lambda form: parts.lateness(history, parts.DAY if form.get("span") == "day" else parts.HOUR),
+        "failed": lambda form: parts.failed(stack, history),
+        "messages": lambda form: parts.messages(stack, form["action"]),
+    }
+    routes = [page.route("GET", "", "page", page.shell)]
+    routes += [page.route("GET", name, name, answer) for name, answer in reads.items()]
     if not is_read_only:
-        routes += [page.route(path, answer, template, "POST") for path, (answer, template) in page.changes.items()]
+        routes += [page.route("POST", action, "messages", page.run) for action in parts.QUEUES]
+        routes += [
+            page.route("POST", "cancel", "event", page.cancel),
+            page.route("POST", "reschedule", "event", page.reschedule),
+        ]
     static = Mount("/static", StaticFiles(directory=HERE / "static"))
     guard = Middleware(BaseHTTPMiddleware, dispatch=Guard(host, token))
     return Starlette(routes=[*routes, static], middleware=[guard])
