@@ -16,8 +16,9 @@ from ..parked import Selection, count_events
 from ..stack import Stack
 
 WINDOW = timedelta(minutes=10)
-# Entries arrive in a log some seconds late. A window that ended so long ago is not read again.
-SETTLED = timedelta(minutes=2)
+# Entries arrive in a log some seconds late: a window is read again, though not at once, until it ended so long ago.
+SETTLED, FRESH = timedelta(minutes=2), timedelta(seconds=5)
+NEVER = datetime.min.replace(tzinfo=UTC)
 # A request reads or waits for so long. The page shows what there is, and asks again each second.
 READING_SECONDS, WAIT_SECONDS = 3.0, 0.5
 # A count that nobody has asked for so long ends, because DynamoDB bills what it reads, and Ctrl-C waits for it.
@@ -38,7 +39,7 @@ class History:
     """What ended lately. The logs are read backward, in windows of time, each of which is read once."""
 
     def __init__(self, stack: Stack):
-        self._stack, self._lock, self._windows = stack, threading.Lock(), dict[datetime, list[Ended]]()
+        self._stack, self._lock, self._windows = stack, threading.Lock(), dict[datetime, tuple[list[Ended], datetime]]()
 
     def since(self, since: datetime) -> tuple[list[Ended], datetime | None]:
         """What ended since then (UTC), the earliest first; and where it begins, if there was no time to read it all."""
@@ -48,13 +49,13 @@ class History:
             window = floor(now, WINDOW) + WINDOW
             while window > since and not is_late:
                 window -= WINDOW
-                if window in self._windows:
-                    found += self._windows[window]
-                    continue
-                found += (ended := self._read(window))
-                if now > window + WINDOW + SETTLED:
-                    self._windows[window] = ended
-                    is_late = time.monotonic() > give_up_at  # After one window at least: each request gets on.
+                ended, read_at = self._windows.get(window, ([], NEVER))
+                if read_at < min(now - FRESH, window + WINDOW + SETTLED):
+                    ended = self._read(window)
+                    self._windows[window] = ended, now
+                    # After one window at least that need not be read again: each request gets on.
+                    is_late = now > window + WINDOW + SETTLED and time.monotonic() > give_up_at
+                found += ended
         return sorted((e for e in found if e.at >= since), key=lambda e: e.at), window if window > since else None
 
     def _read(self, window: datetime) -> list[Ended]:

@@ -38,7 +38,12 @@ def test_the_page_shows_what_happened_and_cancels_and_reschedules(stack):
     publish("to-cancel", timedelta(hours=2))
     publish("to-move", timedelta(hours=3))
     publish("to-nowhere", timedelta(seconds=1), target=f"{target}-missing")
-    time.sleep(25)  # Until all are parked, or delivered, or reported.
+    for _ in range(60):  # Until all are parked.
+        found = stack.client("dynamodb").scan(TableName=stack.outputs["ParkedTableName"])["Items"]
+        if sum(item["lane"]["S"].startswith("lane") for item in found) >= 27:
+            break
+        time.sleep(1)
+    time.sleep(20)  # Until the others are delivered, or reported.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | stack.environment
     command = [sys.executable, "-m", "punctual", "--stack", stack.stack_name, "web", "--no-browser"]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as page:

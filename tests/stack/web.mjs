@@ -14,7 +14,8 @@ page.on("pageerror", (error) => saw.problems.push(String(error)));
 page.on("console", (message) => message.type() === "error" && saw.problems.push(message.text()));
 page.on("dialog", (dialog) => { saw.question = dialog.message(); dialog.accept(); });
 const see = (words, part) => page.waitForFunction(
-  (words, part) => document.querySelector(part)?.innerText.includes(words), { timeout: 60000 }, words, part);
+  (words, part) => document.querySelector(part)?.innerText.includes(words), { timeout: 60000 }, words, part,
+).catch(async () => { throw new Error(`no ${words} in ${part}: ${await page.$eval("main", (main) => main.innerText)}`); });
 const find = async (id) => {
   await page.$eval("#event input[name=id]", (input, id) => { input.value = id; }, id);
   await page.click("#event .filters button");

@@ -32,12 +32,13 @@ def visitor(is_read_only: bool = False) -> TestClient:
 
 
 @pytest.fixture
-def page(stack, tables, log) -> TestClient:
+def page(stack, tables, log, monkeypatch) -> TestClient:
     """A browser with the page of a stack where one event is parked: order-1, whose payload is a script."""
     stack.outputs["InputDeadLettersUrl"] = boto3.client("sqs", REGION).create_queue(QueueName="dead")["QueueUrl"]
     stack.physical_ids["InputQueue"] = stack.behind
     stack.answers["DescribeAlarms"] = lambda call, parameters: QUIET
     tables.park(SOON, id="order-1", at=NOW, payload=SCRIPT)
+    monkeypatch.setattr(reading, "FRESH", timedelta())
     browser = visitor()
     browser.get("/?token=the-token")
     return browser
@@ -227,6 +228,9 @@ def test_a_log_is_read_once_but_for_its_last_minutes_and_on_where_it_was_left(pa
     text(page, "/lateness")
     begins = [parameters["startTime"] for operation, parameters in calls if operation == "FilterLogEvents"]
     assert len(begins) in (2, 4) and min(begins) > ago(1400).timestamp() * 1000
+    calls.clear()
+    monkeypatch.setattr(reading, "FRESH", timedelta(minutes=1))
+    assert (text(page, "/lateness"), calls) == (answers[-1], [])
 
 
 def test_failures_are_grouped_by_reason_across_ids(page, log):
