@@ -49,8 +49,10 @@ def test_the_page_shows_what_happened_and_cancels_and_reschedules(stack):
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as page:
         browser = ["node", str(ROOT / "tests/stack/web.mjs"), page.stdout.readline().strip(), PICTURE]
         chromium = os.environ | {"CHROMIUM": CHROMIUM}
-        done = subprocess.run(browser, env=chromium, capture_output=True, text=True, timeout=240)
-        page.terminate()
+        try:
+            done = subprocess.run(browser, env=chromium, capture_output=True, text=True, timeout=240)
+        finally:
+            page.terminate()
     assert done.returncode == 0, done.stderr
     saw = json.loads(done.stdout)
     assert json.loads(saw["payload"])["payload"] == SCRIPT and saw["title"] == "Punctual: punctual"
