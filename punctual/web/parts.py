@@ -123,20 +123,18 @@ def _alarms(stack: Stack) -> Figure:
 def bars(minutes: Counter[datetime], selection: Selection) -> tuple[list[Bar], int]:
     """The counts by minute between the selection's times as at most `BARS` bars, and how many events are later."""
     after, before = selection.after and floor(selection.after, MINUTE), selection.before
-    chosen = {m: n for m, n in minutes.items() if (not after or m >= after) and (not before or m < before)}
+    chosen = sorted(m for m in minutes if (not after or m >= after) and (not before or m < before))
     if not chosen:
         return [], 0
-    first, last = min(chosen), max(chosen)
+    first, last = chosen[0], chosen[-1]
+    totals = [0, *itertools.accumulate(minutes[minute] for minute in chosen)]
     width = next((w for w in (MINUTE, *WIDER) if floor(last, w) - floor(first, w) < BARS * w), WIDER[-1])
-    sums, start = Counter[datetime](), floor(first, width)
-    for minute, number in chosen.items():
-        sums[floor(minute, width)] += number
+    start, found = floor(first, width), list[Bar]()
     form = "%Y-%m-%d" if width >= DAY else "%m-%d %H:%M" if last - start >= DAY else "%H:%M"
-    found = [
-        Bar(f"{at:{form}}", sums[at], f"{shown(at)[:16]}: {plural(sums[at], 'event')}", at, at + width)
-        for at in (start + i * width for i in range(min(BARS, (last - start) // width + 1)))
-    ]
-    return found, sum(chosen.values()) - sum(bar.number for bar in found)
+    for at in (start + i * width for i in range(min(BARS, (last - start) // width + 1))):
+        number = totals[bisect_left(chosen, at + width)] - totals[bisect_left(chosen, at)]
+        found.append(Bar(f"{at:{form}}", number, f"{shown(at)[:16]}: {plural(number, 'event')}", at, at + width))
+    return found, totals[-1] - sum(bar.number for bar in found)
 
 
 def next_events(stack: Stack, selection: Selection, skip: int) -> dict[str, Any]:
