@@ -1,6 +1,7 @@
 """The executions of an event, read: from Deliver's log, or from an emulator that lists Express executions."""
 
 import json
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,9 @@ STATUSES = {
     "ExecutionTimedOut": "TIMED_OUT",
     "ExecutionAborted": "ABORTED",
 }
+STARTS_AND_ENDS = " || ".join(f'$.type = "{type}"' for type in ("ExecutionStarted", *STATUSES))
+# An execution that took longer, of a delivery that was retried, is known without its input where only ends are read.
+MOST_TAKE = timedelta(minutes=1)
 
 
 @dataclass
@@ -77,29 +81,49 @@ class Execution:
 
 
 def executions_of(stack: Stack, id: str, since: datetime) -> list[Execution]:
-    """The executions of the event with this id that started since then (UTC), the earliest first.
-
-    AWS shows Express executions only in their logs, which have all of them at log level ALL alone. An emulator that
-    lists Express executions is asked for them.
-    """
-    try:
-        found = _from_history(stack, id)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("StateMachineTypeNotSupported", "AccessDeniedException"):
-            raise  # On AWS the permission would be of no use, so it need not be given.
-        found = _from_logs(stack, id, since)
+    """The executions of the event with this id that started since then (UTC), the earliest first."""
+    found = _listed_or_logged(lambda: _from_history(stack, id), lambda: _from_logs(stack, id, since))
     recent = [execution for execution in found if execution.started_at is None or execution.started_at >= since]
     return sorted(recent, key=lambda execution: execution.started_at or since)
 
 
-def log_entries(stack: Stack, log: str, pattern: str, since: datetime) -> list[dict[str, Any]]:
-    """What a log group of the stack (by its logical id) has since then that matches a filter pattern."""
-    begin = max(0, int(since.timestamp() * 1000))
+def ended_executions(stack: Stack, since: datetime, until: datetime) -> list[Execution]:
+    """The executions that ended between two times (UTC), without their states."""
+
+    def listed() -> list[Execution]:
+        described = _described(stack, lambda it: it["status"] != "RUNNING" and since <= it["stopDate"] < until)
+        return [execution for _, execution in described]
+
+    def logged() -> list[Execution]:
+        entries = log_entries(stack, "DeliverLog", f"{{ {STARTS_AND_ENDS} }}", since - MOST_TAKE, until)
+        return [execution for execution in _noted(entries) if execution.ended_at and execution.ended_at >= since]
+
+    return _listed_or_logged(listed, logged)
+
+
+def _listed_or_logged(listed: Callable[[], list[Execution]], logged: Callable[[], list[Execution]]) -> list[Execution]:
+    """AWS shows Express executions only in their logs, which have all of them at log level ALL alone. An emulator that
+    lists Express executions is asked for them."""
+    try:
+        return listed()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("StateMachineTypeNotSupported", "AccessDeniedException"):
+            raise  # On AWS the permission would be of no use, so it need not be given.
+        return logged()
+
+
+def log_entries(
+    stack: Stack, log: str, pattern: str, since: datetime, until: datetime | None = None
+) -> Iterator[dict[str, Any]]:
+    """What a log group of the stack (by its logical id) has from one time on, and before another, that matches a
+    pattern."""
+    times = {"startTime": max(0, int(since.timestamp() * 1000))}
+    times |= {"endTime": int(until.timestamp() * 1000) - 1} if until else {}
     paginator = stack.client("logs").get_paginator("filter_log_events")
-    pages = paginator.paginate(logGroupName=stack.physical_id(log), startTime=begin, filterPattern=pattern)
+    pages = paginator.paginate(logGroupName=stack.physical_id(log), filterPattern=pattern, **times)
     # Emulators ignore the pattern, and a function's log has lines that are not JSON.
-    entries = (as_object(event["message"]) for page in pages for event in page["events"])
-    return [entry for entry in entries if entry]
+    entries = (_as_object(event["message"]) for page in pages for event in page["events"])
+    return filter(None, entries)
 
 
 def _is_of(name: str, id: str) -> bool:
@@ -109,13 +133,10 @@ def _is_of(name: str, id: str) -> bool:
 
 def _from_history(stack: Stack, id: str) -> list[Execution]:
     client, found = stack.client("stepfunctions"), []
-    pages = client.get_paginator("list_executions").paginate(stateMachineArn=stack.output("DeliverArn"))
-    for summary in (summary for page in pages for summary in page["executions"] if _is_of(summary["name"], id)):
-        described = client.describe_execution(executionArn=summary["executionArn"])
-        execution = described_as(summary | described)
+    for arn, execution in _described(stack, lambda summary: _is_of(summary["name"], id)):
         if execution.input["id"] != id:
             continue
-        history = client.get_paginator("get_execution_history").paginate(executionArn=summary["executionArn"])
+        history = client.get_paginator("get_execution_history").paginate(executionArn=arn)
         for event in (event for page in history for event in page["events"]):
             if entered := event.get("stateEnteredEventDetails"):
                 execution.states.append((event["timestamp"].astimezone(UTC), entered["name"]))
@@ -123,51 +144,51 @@ def _from_history(stack: Stack, id: str) -> list[Execution]:
     return found
 
 
-def described_as(described: dict[str, Any]) -> Execution:
-    """An execution, without its states, as an emulator describes it."""
-    execution = Execution(described["name"], described["startDate"].astimezone(UTC), status=described["status"])
-    if stopped := described.get("stopDate"):
-        execution.ended_at = stopped.astimezone(UTC)
-    execution.input = json.loads(described["input"])
-    execution.result = _result(described.get("output"), described.get("error"), described.get("cause"))
-    return execution
+def _described(stack: Stack, is_wanted: Callable[[dict[str, Any]], bool]) -> Iterator[tuple[str, Execution]]:
+    """The executions that an emulator lists, without their states, by their ARNs."""
+    client = stack.client("stepfunctions")
+    pages = client.get_paginator("list_executions").paginate(stateMachineArn=stack.output("DeliverArn"))
+    for summary in filter(is_wanted, (summary for page in pages for summary in page["executions"])):
+        described = summary | client.describe_execution(executionArn=summary["executionArn"])
+        execution = Execution(described["name"], described["startDate"].astimezone(UTC), status=described["status"])
+        if stopped := described.get("stopDate"):
+            execution.ended_at = stopped.astimezone(UTC)
+        execution.input = json.loads(described["input"])
+        execution.result = _result(described.get("output"), described.get("error"), described.get("cause"))
+        yield summary["executionArn"], execution
 
 
 def _from_logs(stack: Stack, id: str, since: datetime) -> list[Execution]:
+    entries = log_entries(stack, "DeliverLog", f'{{ $.execution_arn = "*:{id}*" }}', since)
+    found = _noted(entry for entry in entries if _is_of(_name_in(entry), id))
+    # The id of another event may begin with this one and a hyphen.
+    return [execution for execution in found if execution.input.get("id", id) == id]
+
+
+def _noted(entries: Iterable[dict[str, Any]]) -> Collection[Execution]:
+    """The executions of entries of the log, which may come in any order."""
     found: dict[str, Execution] = {}
-    other: set[str] = set()
-    for entry in log_entries(stack, "DeliverLog", f'{{ $.execution_arn = "*:{id}*" }}', since):
-        arn = entry["execution_arn"]
-        name = arn.split(":")[7]  # arn:aws:states:Region:account:express:machine:name:unique
-        if not _is_of(name, id) or arn in other:
-            continue
+    for entry in entries:
+        execution = found.setdefault(entry["execution_arn"], Execution(_name_in(entry)))
+        at, type = datetime.fromtimestamp(int(entry["event_timestamp"]) / 1000, UTC), entry["type"]
         details = entry.get("details", {})
-        if entry["type"] == "ExecutionStarted" and _input(details).get("id", id) != id:
-            other.add(arn)  # Another event, whose id begins with this one and a hyphen.
-            found.pop(arn, None)
-            continue
-        note(found.setdefault(arn, Execution(name)), entry, details)
-    return list(found.values())
+        if type == "ExecutionStarted":
+            # Empty if the log has no input, or only its beginning.
+            execution.started_at, execution.input = at, _as_object(details.get("input", ""))
+        elif type.endswith("StateEntered"):
+            execution.states = sorted([*execution.states, (at, details["name"])])
+        elif type in STATUSES:
+            execution.status, execution.ended_at = STATUSES[type], at
+            execution.result = _result(details.get("output"), details.get("error"), details.get("cause"))
+    return found.values()
 
 
-def note(execution: Execution, entry: dict[str, Any], details: dict[str, Any]) -> None:
-    """Add an entry of the log, which may come in any order, to its execution."""
-    at, type = datetime.fromtimestamp(int(entry["event_timestamp"]) / 1000, UTC), entry["type"]
-    if type == "ExecutionStarted":
-        execution.started_at, execution.input = at, _input(details)
-    elif type.endswith("StateEntered"):
-        execution.states = sorted([*execution.states, (at, details["name"])])
-    elif type in STATUSES:
-        execution.status, execution.ended_at = STATUSES[type], at
-        execution.result = _result(details.get("output"), details.get("error"), details.get("cause"))
+def _name_in(entry: dict[str, Any]) -> str:
+    """The name in arn:aws:states:Region:account:express:machine:name:unique."""
+    return str(entry["execution_arn"]).split(":")[7]
 
 
-def _input(details: dict[str, Any]) -> dict[str, Any]:
-    """An execution's input; empty if the log has none, or only its beginning."""
-    return as_object(details.get("input", ""))
-
-
-def as_object(text: str) -> dict[str, Any]:
+def _as_object(text: str) -> dict[str, Any]:
     """A JSON object; empty if the text is none."""
     try:
         return dict(json.loads(text))

@@ -1,5 +1,6 @@
 """A deployed stack, as the commands see it."""
 
+import threading
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,8 +13,13 @@ from punctual_core.event import Rules
 type Service = Literal["cloudformation", "cloudwatch", "dynamodb", "logs", "scheduler", "sns", "sqs", "stepfunctions"]
 
 # With the SDK's own (60 s, five attempts) an endpoint that hangs is silent for minutes. No call takes longer: the
-# longest is a long poll of two seconds.
-TIMEOUTS: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 10, "retries": {"mode": "standard"}}
+# longest is a long poll of two seconds. The page has more connections than the SDK's ten.
+SETTINGS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 10,
+    "retries": {"mode": "standard"},
+    "max_pool_connections": 20,
+}
 
 
 class NotPunctual(Exception):
@@ -30,14 +36,19 @@ class Stack:
 
     def __init__(self, name: str = "punctual", region: str | None = None, profile: str | None = None):
         self.name, self.region, self.profile = name, region, profile
+        self._lock, self._clients, self._physical_ids = threading.Lock(), dict[Any, Any](), dict[str, str]()
 
     def client(self, service: Service, **config: Any) -> Any:
-        """A boto3 client. `Any`: the stubs of single services are not among the requirements. `config` goes to
-        botocore. Raises `NotConfigured`, or botocore's errors."""
-        try:
-            return self._session.client(service, config=Config(**(TIMEOUTS | config)))
-        except ValueError as error:  # Of an endpoint that is no URL, or a number of attempts that is none.
-            raise NotConfigured(f"a setting of the AWS SDK is wrong: {error}") from error
+        """A boto3 client, for any number of threads. `Any`: the stubs of single services are not among the
+        requirements. `config` goes to botocore. Raises `NotConfigured`, or botocore's errors."""
+        made = service, *config.items()
+        with self._lock:  # A session makes one client at a time.
+            if made not in self._clients:
+                try:
+                    self._clients[made] = self._session.client(service, config=Config(**(SETTINGS | config)))
+                except ValueError as error:  # Of an endpoint that is no URL, or a number of attempts that is none.
+                    raise NotConfigured(f"a setting of the AWS SDK is wrong: {error}") from error
+            return self._clients[made]
 
     def output(self, key: str) -> str:
         """The value of an output of the stack. Raises botocore's errors, or `NotPunctual`."""
@@ -52,10 +63,12 @@ class Stack:
 
     def physical_id(self, logical_id: str) -> str:
         """The name, URL or ARN of a resource of the stack. Raises botocore's errors."""
-        detail = self.client("cloudformation").describe_stack_resource(
-            StackName=self.name, LogicalResourceId=logical_id
-        )["StackResourceDetail"]
-        return str(detail["PhysicalResourceId"])
+        if logical_id not in self._physical_ids:
+            found = self.client("cloudformation").describe_stack_resource(
+                StackName=self.name, LogicalResourceId=logical_id
+            )
+            self._physical_ids[logical_id] = str(found["StackResourceDetail"]["PhysicalResourceId"])
+        return self._physical_ids[logical_id]
 
     def topic_arn(self, topic: str) -> str:
         """The ARN of a topic: its own if it is one, else that of the topic with this name beside the input topic."""

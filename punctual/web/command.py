@@ -25,9 +25,7 @@ def web_command(stack: Stack, port: int, read_only: bool, no_browser: bool) -> N
         import uvicorn
 
         from .server import application
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("uvicorn", "starlette", "jinja2"):
-            raise
+    except ModuleNotFoundError:
         raise click.ClickException('the page needs more packages: pip install "punctual-scheduler[web]"') from None
     stack.output("ParkedTableName")  # Without the stack there is nothing to show.
     with socket.create_server(("127.0.0.1", port)) as listener:
@@ -36,7 +34,6 @@ def web_command(stack: Stack, port: int, read_only: bool, no_browser: bool) -> N
         click.echo(url)
         if not no_browser:
             threading.Timer(0.5, webbrowser.open, [url]).start()
-        app = application(stack, host, token, is_read_only=read_only)
         # Without a log of accesses: the token would be in it.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
+        config = uvicorn.Config(application(stack, host, token, read_only), log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])

@@ -1,11 +1,10 @@
 """The page's server: who may ask, and which part answers what. It listens on the loopback interface alone."""
 
-import hmac
 import json
 import secrets
-import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,21 @@ from punctual_core.limits import ID, ID_RULE
 from punctual_core.times import parse_date, zone
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .. import InvalidEvent
 from ..cancel import cancel
 from ..moments import shown
 from ..parked import Selection
 from ..schedule import parked_message, scheduler_of
-from ..stack import Stack
+from ..stack import Stack, sentence_of
 from ..story import ago, story_of
 from . import parts
-from .history import History
+from .reading import Count, History
 
 HERE = Path(__file__).parent
 HEADERS = {
@@ -43,208 +42,156 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-MAX_BODY = 1_000_000
-# How long a denied permission greys its button: it may be granted meanwhile.
-DENIED_SECONDS = 300
+
+type Form = dict[str, str]
+type Data = dict[str, Any]
 
 
 class Guard:
-    """Lets only the browser in that was given the token, and only the page's own requests. DNS rebinding comes with
+    """Lets in only the browser that was given the token, and only the page's own requests. DNS rebinding comes with
     another Host; another site, or another port of this machine, with another Origin or Sec-Fetch-Site."""
 
-    def __init__(self, app: ASGIApp, host: str, token: str):
-        self._app, self._host, self._token = app, host, token
-        self._session, self._cookie = secrets.token_urlsafe(32), f"punctual-{host.rpartition(':')[2]}"
-        self._lock, self._is_open = threading.Lock(), False
+    def __init__(self, host: str, token: str):
+        self._host, self._token, self._session, self._is_open = host, token, secrets.token_urlsafe(32), False
+        self._cookie = f"punctual-{host.rpartition(':')[2]}"  # A cookie goes to all ports.
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = Request(scope, receive)
-        answer = self._refusal_of(request)
-        if isinstance(answer, str):
-            answer = PlainTextResponse(f"{answer}\n", status_code=403)
+    async def __call__(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Answer a request, or refuse it."""
+        answer = self._answer_to(request) or await call_next(request)
+        answer.headers.update(HEADERS)
+        return answer
 
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *(pair for pair in message["headers"] if pair[0] != b"cache-control"),
-                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
-                ]
-            await send(message)
-
-        await (answer or self._app)(scope, receive, send_with_headers)
-
-    def _refusal_of(self, request: Request) -> str | Response | None:
-        """Why a request is refused, or how it is answered before it comes to the page; None if it may."""
-        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-        if request.headers.get("host") != self._host:
-            return "This is not the page's address."
-        if origin not in (None, f"http://{self._host}") or (origin is None and request.method not in ("GET", "HEAD")):
-            return "Another site must not ask this."
-        token = request.query_params.get("token", "")
-        if hmac.compare_digest(request.cookies.get(self._cookie, "").encode(), self._session.encode()):
-            if site not in (None, "same-origin", "none"):
-                return "Another site must not ask this."
+    def _answer_to(self, request: Request) -> Response | None:
+        """The answer to a request that does not come to the page; None if it may."""
+        own, headers, token = f"http://{self._host}", request.headers, request.query_params.get("token", "")
+        origin = headers.get("origin", own if request.method in ("GET", "HEAD") else "")
+        if headers.get("host") != self._host:
+            return PlainTextResponse("This is not the page's address.\n", 403)
+        if origin != own or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return PlainTextResponse("Another site must not ask this.\n", 403)
+        if secrets.compare_digest(request.cookies.get(self._cookie, "").encode(), self._session.encode()):
             return RedirectResponse("/", 303) if token else None
-        if request.url.path == "/" and hmac.compare_digest(token.encode(), self._token.encode()):
-            with self._lock:
-                is_first, self._is_open = not self._is_open, True
-            if is_first:  # The address may be seen by others: in a list of processes, or a history.
-                answer = RedirectResponse("/", 303)
-                answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
-                return answer
-        return "The address opens the page once, in one browser: run punctual web again."
+        is_first = secrets.compare_digest(token.encode(), self._token.encode()) and not self._is_open
+        if request.url.path != "/" or not is_first:
+            return PlainTextResponse("The address opens the page once, in one browser: run punctual web again.\n", 403)
+        self._is_open = True  # The address may be seen by others: in a list of processes, or a history.
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict")
+        return answer
 
 
 class Page:
     """The parts of the page. Each is a fragment that answers on its own, with data or with a sentence."""
 
     def __init__(self, stack: Stack, is_read_only: bool):
-        self.stack, self.is_read_only = parts.SharedStack(stack), is_read_only
-        self.history, self.counts = History(self.stack), dict[Selection, parts.Count]()
-        self._denied: dict[str, tuple[float, str]] = {}
-        self._templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
-        self._templates.globals |= {
-            "off": self.why_off,
-            "shown": shown,
-            "query": self._query,
-            "page": self,
-            "names": parts.QUEUES,
-        }
-        self._templates.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False, indent=2)
-        self._templates.filters["ms"] = parts.ms
-        self._templates.filters["ms"] = parts.ms
+        self.stack, self.is_read_only, self.denied = stack, is_read_only, dict[str, str]()
+        self._counts = dict[Selection, Count]()
+        templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
+        templates.globals |= {"page": self, "shown": shown, "query": _query}
+        templates.filters |= {"json": lambda value: json.dumps(value, ensure_ascii=False, indent=2), "ms": parts.ms}
+        self._template = templates.get_template
 
-    @staticmethod
-    def _query(**values: Any) -> str:
-        return urlencode({name: value for name, value in values.items() if value})
-
-    def why_off(self, action: str) -> str:
-        """Why a button is grey; empty if it is not."""
-        at, sentence = self._denied.get(action, (0.0, ""))
-        is_denied = sentence and time.monotonic() < at + DENIED_SECONDS
-        return "The page is read-only." if self.is_read_only else sentence if is_denied else ""
-
-    def render(self, template: str, **values: Any) -> HTMLResponse:
-        """A template, filled in."""
-        return HTMLResponse(self._templates.get_template(template).render(values))
-
-    def part(self, answer: Callable[[dict[str, str]], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def route(self, method: str, path: str, template: str, answer: Callable[[Form], Data]) -> Route:
         """A part that is read in a thread. What it cannot read is said in its place."""
 
-        async def endpoint(request: Request) -> Response:
-            form = dict(request.query_params)
-            if request.method == "POST":
-                if self.is_read_only:
-                    return self.render("error.html", problem="The page is read-only.", retry="")
-                body = b""
-                async for piece in request.stream():
-                    body += piece
-                    if len(body) > MAX_BODY:
-                        return PlainTextResponse("too long", 413)
-                form = {name: "\n".join(values) for name, values in parse_qs(body.decode()).items()}
-                form["of"] = request.url.path[1:]
+        def fragment(form: Form) -> str:
             try:
-                return await run_in_threadpool(answer, form)
-            except (*parts.PROBLEMS, InvalidEvent, ValueError) as error:
-                problem = parts.sentence(error)
-            if request.method == "POST" and problem.startswith("permission denied"):
-                self._denied[request.url.path[1:]] = time.monotonic(), problem
-            again = "" if request.method == "POST" else str(request.url.path) + "?" + request.url.query
-            return self.render("error.html", problem=problem, retry=again)
+                return self._template(f"{template}.html").render(answer(form), form=form)
+            except (*parts.PROBLEMS, ValueError) as error:
+                problem = sentence_of(error)
+            if method == "POST" and problem.startswith("permission denied"):
+                self.denied[path] = problem
+            again = f"/{path}?{_query(**form)}" if method == "GET" else ""
+            return self._template("error.html").render(problem=problem, again=again)
 
-        return endpoint
+        async def endpoint(request: Request) -> Response:
+            fields = {name: "\n".join(values) for name, values in parse_qs((await request.body()).decode()).items()}
+            action = {"action": path} if method == "POST" else {}
+            return HTMLResponse(await run_in_threadpool(fragment, {**request.query_params, **fields, **action}))
 
-    def now(self, form: dict[str, str]) -> Response:
-        """Whether the stack is punctual, in figures and in one sentence."""
-        return self.render("now.html", figures=parts.now(self.stack, self.history))
+        return Route(f"/{path}", endpoint, methods=[method])
 
-    def _selection(self, form: dict[str, str]) -> Selection:
+    def shell(self, form: Form) -> Data:
+        """The page, whose parts the browser asks for."""
+        self.denied.clear()  # It may have been granted meanwhile.
+        return {}
+
+    def selection(self, form: Form) -> Selection:
+        """The parked events that a form selects."""
         after, before = (datetime.fromisoformat(form[name]) if form.get(name) else None for name in ("after", "before"))
         target = self.stack.topic_arn(form["target"]) if form.get("target") else None
         return Selection(after, before, target, form.get("user") or None, form.get("id") or None)
 
-    def histogram(self, form: dict[str, str]) -> Response:
-        """The parked events over time, of a count that goes on in the background."""
-        selection = self._selection(form)
-        all_times = Selection(None, None, selection.target, selection.user, selection.id_prefix)
-        count = self.counts.get(all_times)
-        if not count or form.get("again") or count.problem:
-            for other in self.counts.values():
-                other.stop()
-            self.counts = {all_times: (count := parts.Count(self.stack, all_times))}
-            count.done.wait(0.5)
-        form.pop("again", None)
-        bars, beyond = count.bars(selection.after, selection.before)
-        return self.render("histogram.html", form=form, count=count, bars=bars, beyond=beyond)
+    def histogram(self, form: Form) -> Data:
+        """The parked events of a selection over time, out of one count of all times."""
+        selection = self.selection(form)
+        counted = replace(selection, after=None, before=None)
+        if form.pop("again", "") or counted not in self._counts:
+            self._counts[counted] = Count(self.stack, counted)
+        count = self._counts[counted]
+        try:
+            minutes = count.minutes()
+        except parts.PROBLEMS:
+            self._counts.pop(counted, None)  # Another try counts anew.
+            raise
+        bars, later = parts.bars(minutes or Counter(), selection)
+        return {"count": count, "minutes": minutes, "bars": bars, "later": later}
 
-    def pending(self, form: dict[str, str]) -> Response:
-        """Both views of a selection, each of which loads on its own."""
-        return self.render("pending.html", form=form)
-
-    def events(self, form: dict[str, str]) -> Response:
-        """The next events of a selection."""
-        events, more = parts.next_events(self.stack, self._selection(form))
-        return self.render("events.html", form=form, events=events, more=more)
-
-    def event(self, form: dict[str, str], notice: str = "") -> Response:
+    def event(self, form: Form) -> Data:
         """One event's life."""
         id = form.get("id", "").strip()
         if not ID.fullmatch(id):
             raise ValueError(f"{id!r} {ID_RULE}")
         story = story_of(self.stack, id, ago(parts.DAY))
-        verdict, message = story.verdict(), parts.message_of(story)
-        return self.render("event.html", story=story, verdict=verdict, message=message, notice=notice)
+        return {"story": story, "verdict": story.verdict(), "message": parts.message_of(story)}
 
-    def cancel(self, form: dict[str, str]) -> Response:
+    def cancel(self, form: Form) -> Data:
         """Publish a cancel."""
         canceled = cancel(self.stack, scheduler_of(self.stack), form["id"])
-        return self.event(form, f"{canceled.id}: {canceled.sentence}.")
+        return self.event(form) | {"notice": f"{canceled.id}: {canceled.sentence}."}
 
-    def reschedule(self, form: dict[str, str]) -> Response:
+    def reschedule(self, form: Form) -> Data:
         """Publish a parked event again, for a time in UTC or for now."""
         at = None if form.get("now") else parse_date(form.get("at", ""), zone("UTC"))
         fields = parked_message(self.stack, form["id"])
         scheduler_of(self.stack).schedule(**fields, at=at, delay=None if at else timedelta())
-        return self.event(form, f"{form['id']} is published again, {f'for {shown(at)} UTC' if at else 'for now'}.")
+        notice = f"{form['id']} is published again, {f'for {shown(at)} UTC' if at else 'for now'}."
+        return self.event(form) | {"notice": notice}
 
-    def lateness(self, form: dict[str, str]) -> Response:
-        """How late deliveries were."""
-        span = form.get("span", "hour")
-        found = parts.lateness(self.history, parts.DAY if span == "day" else parts.HOUR)
-        return self.render("lateness.html", late=found, span=span)
-
-    def failed(self, form: dict[str, str]) -> Response:
-        """Why events failed, and what the queues keep."""
-        reasons, until = parts.failures(self.history, parts.DAY)
-        queues = {action: parts.waiting(self.stack, output) for action, (output, _) in parts.QUEUES.items()}
-        return self.render("failed.html", reasons=reasons, until=until, queues=queues)
-
-    def messages(self, form: dict[str, str]) -> Response:
-        """The messages of a queue."""
-        return self.render("messages.html", action=form["of"], rows=parts.messages(self.stack, form["of"]), result=None)
-
-    def run(self, form: dict[str, str]) -> Response:
+    def run(self, form: Form) -> Data:
         """Resend or redrive the chosen messages, or all."""
-        action, ids = form["of"], None if form.get("all") else set(form.get("ids", "").split("\n"))
-        result = parts.run(self.stack, action, ids)
-        denied = [reason for reason in result[1] if "permission denied" in reason]
-        if denied:
-            self._denied[action] = time.monotonic(), denied[0]
-        return self.render("messages.html", action=action, rows=parts.messages(self.stack, action), result=result)
+        chosen = None if form.get("all") else form.get("ids", "").split("\n")
+        done, kept, has_more = parts.run(self.stack, form["action"], chosen)
+        for sentence in (sentence for sentence in kept if "permission denied" in sentence):
+            self.denied[form["action"]] = sentence
+        return parts.messages(self.stack, form["action"]) | {"done": done, "kept": kept, "has_more": has_more}
 
 
-def application(stack: Stack, host: str, token: str, *, is_read_only: bool = False) -> ASGIApp:
+def _query(**values: Any) -> str:
+    return urlencode({name: value for name, value in values.items() if value})
+
+
+def application(stack: Stack, host: str, token: str, is_read_only: bool = False) -> Starlette:
     """The page of a stack, for a browser that comes to `host` (address and port) with the token."""
-    page = Page(stack, is_read_only)
-
-    async def shell(request: Request) -> Response:
-        return page.render("page.html", id=request.query_params.get("event", ""))
-
-    gets = page.now, page.histogram, page.pending, page.events, page.event, page.lateness, page.failed, page.messages
-    routes = [Route(f"/{part.__name__}", page.part(part)) for part in gets]
-    posts = {"cancel": page.cancel, "reschedule": page.reschedule, "resend": page.run, "redrive": page.run}
-    routes += [Route(f"/{name}", page.part(part), methods=["POST"]) for name, part in posts.items()]
+    page, history = Page(stack, is_read_only), History(stack)
+    reads: dict[str, Callable[[Form], Data]] = {
+        "now": lambda form: parts.now(stack, history),
+        "pending": lambda form: {},
+        "histogram": page.histogram,
+        "events": lambda form: parts.next_events(stack, page.selection(form), int(form.get("skip", 0))),
+        "event": page.event,
+        "lateness": lambda form: parts.lateness(history, parts.DAY if form.get("span") == "day" else parts.HOUR),
+        "failed": lambda form: parts.failed(stack, history),
+        "messages": lambda form: parts.messages(stack, form["action"]),
+    }
+    routes = [page.route("GET", "", "page", page.shell)]
+    routes += [page.route("GET", name, name, answer) for name, answer in reads.items()]
+    if not is_read_only:
+        routes += [page.route("POST", action, "messages", page.run) for action in parts.QUEUES]
+        routes += [
+            page.route("POST", "cancel", "event", page.cancel),
+            page.route("POST", "reschedule", "event", page.reschedule),
+        ]
     static = Mount("/static", StaticFiles(directory=HERE / "static"))
-    return Guard(Starlette(routes=[Route("/", shell), *routes, static]), host, token)
+    guard = Middleware(BaseHTTPMiddleware, dispatch=Guard(host, token))
+    return Starlette(routes=[*routes, static], middleware=[guard])

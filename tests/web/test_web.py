@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -10,155 +11,178 @@ import pytest
 from starlette.testclient import TestClient
 
 from punctual.stack import Stack
-from punctual.web import history
+from punctual.web import parts, reading
 from punctual.web.server import application
 from tests.command.conftest import *  # noqa: F403 - the stack, its tables, and its log are fixtures
 from tests.command.conftest import REGION, TARGET, ago, ended, started
 
-HOST, ORIGIN = "127.0.0.1:8000", "http://127.0.0.1:8000"
+ORIGIN = "http://127.0.0.1:8000"
 SCRIPT = "<script>document.title = 'owned'</script>"
-SOON = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
-PARTS = "/now", "/pending", "/histogram", "/events", "/event?id=order-1", "/lateness", "/failed"
+NOW = datetime.now(UTC)
+SOON = NOW.replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+READS = "/now", "/pending", "/histogram", "/events", "/event?id=order-1", "/lateness", "/failed"
+QUIET: dict[str, list] = {"MetricAlarms": []}
+ALARMS = {"AlarmNamePrefix": "punctual-", "StateValue": "ALARM", "AlarmTypes": ["MetricAlarm"]}
 
 
-def visitor(read_only: bool = False) -> TestClient:
+def visitor(is_read_only: bool = False) -> TestClient:
     """A browser that has no cookie."""
-    app = application(Stack(region=REGION), HOST, "the-token", is_read_only=read_only)
+    app = application(Stack(region=REGION), "127.0.0.1:8000", "the-token", is_read_only)
     return TestClient(app, ORIGIN, headers={"origin": ORIGIN, "sec-fetch-site": "same-origin"})
 
 
 @pytest.fixture
-def page(stack, tables, log) -> TestClient:
+def page(stack, tables, log, monkeypatch) -> TestClient:
     """A browser with the page of a stack where one event is parked: order-1, whose payload is a script."""
     stack.outputs["InputDeadLettersUrl"] = boto3.client("sqs", REGION).create_queue(QueueName="dead")["QueueUrl"]
     stack.physical_ids["InputQueue"] = stack.behind
-    tables.park(SOON, id="order-1", at=datetime.now(UTC), payload=SCRIPT)
+    stack.answers["DescribeAlarms"] = lambda call, parameters: QUIET
+    tables.park(SOON, id="order-1", at=NOW, payload=SCRIPT)
+    monkeypatch.setattr(reading, "FRESH", timedelta())
     browser = visitor()
     browser.get("/?token=the-token")
     return browser
 
 
-def text(page: TestClient, path: str, **form: str) -> str:
+def text(page: TestClient, path: str, **form: str | list[str]) -> str:
+    """What a part shows once it has counted, or what it answers to a change."""
     answer = page.post(path, data=form) if form else page.get(path)
     assert answer.status_code == 200, answer.text
-    return answer.text
+    return text(page, path) if "Counting:" in answer.text else answer.text.replace("\n", " ")
 
 
 # --- Who may ask ------------------------------------------------------------------------------------------------------
 
 
 def test_the_address_opens_the_page_once_and_leaves_a_cookie_that_no_script_and_no_other_site_gets():
-    first, second = visitor(), visitor()
-    second.app = first.app
+    first = visitor()
+    for path in ("/", "/now", "/static/page.js", "/?token=wrong", "/?token=", "/now?token=the-token"):
+        assert first.get(path).status_code == 403
+    assert first.get("/?token=the-token", headers={"sec-fetch-site": "cross-site"}).status_code == 403
     answer = first.get("/?token=the-token", follow_redirects=False)
-    cookie = answer.headers["set-cookie"].lower()
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
-    assert "httponly" in cookie and "samesite=strict" in cookie and "the-token" not in cookie
-    assert first.get("/").status_code == 200
+    assert re.fullmatch(r"punctual-8000=[\w-]{43}; HttpOnly; Path=/; SameSite=strict", answer.headers["set-cookie"])
+    assert [first.get(path).status_code for path in ("/", "/?token=the-token")] == [200, 200]
     assert TestClient(first.app, ORIGIN).get("/?token=the-token").status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/now", "/static/page.js", "/?token=wrong", "/now?token=the-token"])
-def test_without_the_cookie_nothing_is_answered(path):
-    assert visitor().get(path).status_code == 403
-
-
 @pytest.mark.parametrize(
-    "headers",
+    ("header", "value"),
     [
-        {"host": "evil.example:8000"},  # DNS rebinding
-        {"host": "127.0.0.1"},
-        {"origin": "http://127.0.0.1:9000"},
-        {"origin": "null"},
-        {"sec-fetch-site": "same-site"},  # Another port of this machine, to which the cookie goes, too.
-        {"sec-fetch-site": "cross-site"},
+        ("host", "evil.example:8000"),  # DNS rebinding
+        ("host", "127.0.0.1"),
+        ("origin", "http://127.0.0.1:9000"),
+        ("origin", "null"),
+        ("sec-fetch-site", "same-site"),  # Another port of this machine, to which the cookie goes, too.
+        ("sec-fetch-site", "cross-site"),
+        ("cookie", "punctual-8000=é".encode()),
     ],
 )
-def test_another_site_gets_nothing_and_changes_nothing(page, stack, headers):
-    assert page.get("/event?id=order-1", headers=headers).status_code == 403
-    assert page.post("/cancel", data={"id": "order-1"}, headers=headers).status_code == 403
+def test_another_site_gets_nothing_and_changes_nothing(page, stack, header, value):
+    assert page.get("/event?id=order-1", headers={header: value}).status_code == 403
+    assert page.post("/cancel", data={"id": "order-1"}, headers={header: value}).status_code == 403
     assert stack.received() == []
 
 
-def test_a_change_without_an_origin_is_refused(page, stack):
+def test_a_change_is_posted_with_an_origin_and_not_to_a_read_only_page(page, stack):
+    stack.add_undelivered({"payload": "x"})
+    reader = visitor(is_read_only=True)
+    assert "read-only" in text(reader, "/?token=the-token")
+    assert text(reader, "/event?id=order-1").count(" disabled>") == 3
+    assert text(reader, "/messages?action=resend").count(" disabled>Resend") == 2
     del page.headers["origin"]
-    assert page.post("/cancel", data={"id": "order-1"}).status_code == 403
-    assert page.get("/cancel?id=order-1").status_code == 405
-    assert stack.received() == []
+    for path in ("/cancel", "/reschedule", "/resend", "/redrive"):
+        form = {"id": "order-1", "now": "1", "all": "1"}
+        assert [reader.post(path, data=form).status_code, page.post(path, data=form).status_code] == [404, 403]
+        assert page.get(f"{path}?id=order-1&now=1&all=1").status_code == 405
+    assert (stack.received(), stack.left()) == ([], 1)
 
 
-def test_the_policy_forbids_inline_scripts_and_styles_and_the_page_has_none(page):
-    for path in ("/", "/?event=order-1", *PARTS):
+def test_nothing_is_inline_and_a_payload_an_id_and_a_filter_are_text(page, stack):
+    stack.add_undelivered({"payload": SCRIPT}, id="lost", error=SCRIPT)
+    for path in ("/messages?action=resend", f"/event?id={SCRIPT}", f"/?event={SCRIPT}", "/static/page.css", *READS):
         answer = page.get(path)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert answer.headers["cache-control"] == "no-store"
         assert not re.search(r"<script(?! src=\"/static/)|<style|<[^>]+ (style|on\w+)=|https?://", answer.text), path
-
-
-def test_a_payload_an_id_and_a_filter_are_shown_as_text(page, stack):
-    stack.add_undelivered({"payload": SCRIPT}, id="lost", error=SCRIPT)
-    for path in ("/event?id=order-1", "/events", "/messages?of=resend", f"/event?id={SCRIPT}", f"/?event={SCRIPT}"):
-        shown = text(page, path)
-        assert "owned" in shown and "<script>document" not in shown, path
-
-
-def test_a_read_only_page_changes_nothing(page, stack):
-    stack.add_undelivered({"payload": "x"})
-    reader = visitor(read_only=True)
-    reader.get("/?token=the-token")
-    assert re.search(r'class="danger" disabled>Cancel', text(reader, "/event?id=order-1"))
-    for path in ("/cancel", "/reschedule", "/resend", "/redrive"):
-        assert "read-only" in text(reader, path, id="order-1", now="1", all="1")
-    assert (stack.received(), stack.left()) == ([], 1)
+        assert ("owned" in answer.text) == any(part in path for part in ("event", "messages")), path
 
 
 # --- What the parts show ----------------------------------------------------------------------------------------------
 
 
 def test_now_says_in_a_sentence_what_is_wrong_and_what_is_not_known(page, stack, tables, log):
-    log.write("order-3-00000001", started("order-3", 60), ended({"message_id": "m", "late_ms": 12}, 50))
-    assert "Punctual: nothing is overdue" in text(page, "/now")
-    assert "p50 12 ms · p99 12 ms · max 12 ms" in text(page, "/now").replace("\xa0", " ")
+    assert "Punctual: nothing is overdue, no queue keeps" in text(page, "/now")
+    log.write("order-3-00000001", started("order-3", 60), ended({"message_id": "m", "late_ms": 1001}, 50))
+    shown = text(page, "/now")
+    assert "Look here: 1 % of the deliveries were 1,001 ms late or more." in shown
+    assert "p50 1,001 ms p99 1,001 ms max 1,001 ms" in shown and re.search(r"last delivery 5\d\.\d s ago<", shown)
     tables.park(ago(60), id="late", at=ago(3600), number=7)
+    tables.cancel(tables.park(ago(90), at=ago(3600), number=8), at=ago(1800))
     stack.add_undelivered({"payload": "x"})
-    boto3.client("cloudwatch", REGION).put_metric_alarm(
-        AlarmName="punctual-OverdueAlarm-1", MetricName="m", Namespace="n", Period=60, EvaluationPeriods=1,
-        ComparisonOperator="GreaterThanThreshold", Threshold=1, Statistic="Sum",
-    )  # fmt: skip
-    boto3.client("cloudwatch", REGION).set_alarm_state(
-        AlarmName="punctual-OverdueAlarm-1", StateValue="ALARM", StateReason="x"
-    )
+    ringing = {"MetricAlarms": [{"AlarmName": "punctual-OverdueAlarm-1"}]}
+    stack.answers["DescribeAlarms"] = lambda call, parameters: ringing if parameters == ALARMS else QUIET
     stack.refuse("FilterLogEvents", "AccessDeniedException", "no logs:FilterLogEvents")
     shown = text(page, "/now")
-    assert re.search("Look here: late has been overdue for .*; 1 message in Undelivered; 1 alarm rings", shown)
-    assert "OverdueAlarm-1" in shown and "permission denied: no logs:FilterLogEvents" in shown
+    assert re.search(r"Look here: late has been overdue for .* s; 1 message in Undelivered; 1 alarm rings\.", shown)
+    assert "<small>OverdueAlarm-1<" in shown and "permission denied: no logs:FilterLogEvents" in shown
+    assert shown.count('class="bad"') == 3 and shown.count('class="odd"') == 1
+
+
+def bars(page: TestClient, path: str) -> list[int]:
+    """The numbers of the bars of a histogram, without the empty ones at its end."""
+    return [int(number) for number in re.findall(r'aria-label="[^"]+: (\d+) event', text(page, path))]
 
 
 def test_the_count_is_made_once_and_zooms(page, tables, calls):
     for number in range(1, 30):
-        tables.park(SOON + timedelta(minutes=number * 7), id=f"n-{number}", number=number, at=datetime.now(UTC))
-    tables.cancel("n-1", at=datetime.now(UTC))
-    while "Counting" in (shown := text(page, "/histogram")):
-        pass
-    assert "29 events parked" in shown
-    bars = [int(number) for number in re.findall(r'aria-label="[^"]+: (\d+) event', shown)]
-    assert sum(bars) == 29 and len(bars) <= 48
+        tables.park(SOON + timedelta(minutes=number * 7), id=f"n-{number}", number=number, at=NOW)
+    tables.cancel(tables.park(SOON, number=41, at=NOW), at=NOW)
+    assert "30 events parked" in text(page, "/histogram")
+    assert sum(bars(page, "/histogram")) == 30 and 30 < len(bars(page, "/histogram")) <= 48
     calls.clear()
-    zoomed = text(page, f"/histogram?after={SOON:%Y-%m-%dT%H:%M}%2B00:00&before={SOON:%Y-%m-%dT%H}:30%2B00:00")
-    assert sum(int(number) for number in re.findall(r'aria-label="[^"]+: (\d+) event', zoomed)) == 4
-    assert calls == []
-    assert "order-1" in text(page, "/events?user=team&id=order") and "No such" in text(page, "/events?user=nobody")
+    # From within the minute in which an event is due.
+    zoom = f"/histogram?after={SOON:%Y-%m-%dT%H}:14:30%2B00:00&before={SOON:%Y-%m-%dT%H}:30%2B00:00"
+    assert (sum(bars(page, zoom)), calls) == (3, [])
+    assert "11 events parked" in text(page, "/histogram?id=n-2")
+    tables.park(datetime(9999, 12, 31, tzinfo=UTC), id="far-away", number=40, at=NOW)
+    assert "31 events parked, 1 of them later than this" in text(page, "/histogram?again=1")
 
 
-def test_an_event_shows_its_life_its_message_and_what_can_be_done(page, log):
+def test_what_cannot_be_read_is_said_in_its_place_and_tried_again(page, stack, monkeypatch):
+    monkeypatch.setattr(reading, "PATIENCE_SECONDS", -1)
+    assert "the count was stopped, because nobody waited for it" in text(page, "/histogram")
+    stack.answers["Query"] = lambda call, parameters: time.sleep(4 * reading.WAIT_SECONDS) or call()
+    monkeypatch.setattr(reading, "PATIENCE_SECONDS", 3 * reading.WAIT_SECONDS)
+    assert "1 event parked" in text(page, "/histogram")  # The page waits for it, and says so.
+    stack.refuse("Query", "ThrottlingException", "slow down")
+    problem = "Query failed: ThrottlingException: slow down</p> <button hx-get="
+    assert f'{problem}"/events?id=a">Try again' in text(page, "/events?id=a")
+    assert f'{problem}"/histogram?"' in text(page, "/histogram?again=1") and "Empty." in text(page, "/failed")
+
+
+def test_the_next_events_are_paged_also_if_many_are_due_at_once(page, tables, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS", 3)
+    for number in range(2, 9):
+        tables.park(SOON + timedelta(minutes=number == 8), id=f"order-{number}", number=number, at=NOW)
+    shown = [text(page, "/events?user=team&id=order")]
+    for _ in range(2):
+        [more] = re.findall(r'hx-get="/pending([^"]+)"', shown[-1])
+        shown.append(text(page, f"/events{more.replace('&amp;', '&')}"))
+    seen = re.findall(r">(order-\d)</a>", "".join(shown))
+    assert seen == [f"order-{number}" for number in range(1, 9)] and "Later events" not in shown[-1]
+    assert all(
+        "No such events are parked" in text(page, f"/events?{other}") for other in ("user=x", "id=x", "target=x")
+    )
+
+
+def test_an_event_shows_its_life_its_message_and_what_can_be_done(page, stack):
     shown = text(page, "/event?id=order-1")
     assert "Parked until shortly before it is due" in shown and "last message with this id (event)" in shown
-    assert 'data-confirm="Cancel order-1?"' in shown and 'data-confirm="Publish order-1 now?"' in shown
+    questions = ["Cancel order-1?", "Publish order-1 now?", "Reschedule order-1?"]
+    assert re.findall('hx-confirm="(.+?)"', shown) == questions
     assert "problem" in text(page, "/event?id=") and "Never seen here" in text(page, "/event?id=nobody")
-
-
-def test_cancel_reschedule_and_publish_now_publish_what_the_commands_publish(page, stack):
     assert "order-1: canceled; it was parked" in text(page, "/cancel", id="order-1")
     assert "is published again, for 2030-01-01 10:00" in text(page, "/reschedule", id="order-1", at="2030-01-01T10:00")
     assert "is published again, for now" in text(page, "/reschedule", id="order-1", now="1")
@@ -168,67 +192,73 @@ def test_cancel_reschedule_and_publish_now_publish_what_the_commands_publish(pag
     assert (moved["payload"], moved["date"], now["delay"]) == (SCRIPT, "2030-01-01T10:00:00+00:00", 0)
 
 
-def test_a_denied_permission_greys_its_button_and_says_which(page, stack):
+def test_a_denied_permission_greys_its_button_until_the_page_is_opened_again(page, stack):
+    stack.add_undelivered({"payload": "x", "target": TARGET})
     stack.refuse("Publish", "AuthorizationError", "not authorized to perform: SNS:Publish")
     assert "permission denied: not authorized to perform: SNS:Publish" in text(page, "/cancel", id="order-1")
-    assert re.search('danger" disabled>Cancel</button> <small.*SNS:Publish', text(page, "/event?id=order-1"))
+    assert "order-4711 is kept, because it could not be published" in text(page, "/resend", all="1")
+    grey = r'disabled>(\w+)[^<]*</button> <small class="why">[^<]*permission denied: [^<]*SNS:Publish'
+    for path, buttons in (("/event?id=order-1", ["Cancel"]), ("/messages?action=resend", ["Resend", "Resend"])):
+        assert re.findall(grey, text(page, path)) == buttons
+    text(page, "/")
+    assert "disabled" not in text(page, "/event?id=order-1")
 
 
 def test_lateness_counts_from_acceptance_if_the_date_was_past_and_lists_the_slowest(page, log):
+    now = datetime.now(UTC)
+    at = (now - reading.floor(now, reading.WINDOW) + reading.WINDOW).total_seconds()  # Between two windows.
     for number, (late, input) in enumerate([(40, {}), (900, {}), (10**10, {"due_ms": 0, "accepted_ms": 10**10 - 5})]):
-        name = f"order-{number}-00000000"
-        log.write(name, started(f"order-{number}", 60, **input), ended({"message_id": "m", "late_ms": late}, 50))
+        start, end = started(f"order-{number}", at + 5, **input), ended({"message_id": "m", "late_ms": late}, at - 5)
+        log.write(f"order-{number}-00000000", start, end)
+    log.write("gone-00000000", started("gone", 60), ended({"superseded": True}, 50))
     shown = text(page, "/lateness?span=day")
-    assert re.sub("<[^>]+>", "", shown).count("p50 40 ms, p99 900 ms, max 900 ms") == 1
-    assert re.findall(r"<li><strong>([^<]+)</strong> <a href=\"/\?event=([^#]+)", shown) == [
-        ("900 ms", "order-1"),
-        ("40 ms", "order-0"),
-        ("5 ms", "order-2"),
-    ]
+    assert "3 deliveries: p50 40 ms, p99 900 ms, max 900 ms." in re.sub("<[^>]+>", "", shown)
+    assert re.search("900 ms</strong>.*order-1<.*40 ms</strong>.*order-0<.*5 ms</strong>.*order-2<", shown)
+    assert "gone" not in shown and re.search('title="..:00: 900 ms"', shown)
+    filled = re.findall(r"<li><span>≤ ([\d,]+ ms)</span><svg[^>]*><rect[^>]*></svg><span>1</span>", shown)
+    assert filled == ["10 ms", "50 ms", "1,000 ms"]
 
 
-def test_a_log_is_read_once_but_for_its_last_minutes(page, calls):
-    text(page, "/lateness")
-    first = sum(operation == "FilterLogEvents" for operation, _ in calls)
-    text(page, "/lateness")
-    again = sum(operation == "FilterLogEvents" for operation, _ in calls) - first
-    assert first >= 12 and again <= 2
-
-
-def test_a_log_that_takes_long_is_read_on_where_it_was_left(page, log, monkeypatch):
+def test_a_log_is_read_once_but_for_its_last_minutes_and_on_where_it_was_left(page, log, calls, monkeypatch):
     log.write("order-3-00000001", started("order-3", 1900), ended({"message_id": "m", "late_ms": 12}, 1800))
-    monkeypatch.setattr(history, "SECONDS", 0)
-    answers = [text(page, "/lateness") for _ in range(16)]
+    monkeypatch.setattr(reading, "READING_SECONDS", 0)
+    answers = [text(page, "/lateness") for _ in range(8)]
     assert "Reading the log: back to" in answers[0] and "order-3" in answers[-1] and "Reading" not in answers[-1]
+    calls.clear()
+    text(page, "/lateness")
+    begins = [parameters["startTime"] for operation, parameters in calls if operation == "FilterLogEvents"]
+    assert len(begins) in (2, 4) and min(begins) > ago(1400).timestamp() * 1000
+    calls.clear()
+    monkeypatch.setattr(reading, "FRESH", timedelta(minutes=1))
+    assert (text(page, "/lateness"), calls) == (answers[-1], [])
 
 
 def test_failures_are_grouped_by_reason_across_ids(page, log):
     for id in ("a-1", "a-2"):
         cause = {"error": "NotDelivered", "cause": f"not delivered: {id}: NotFound"}
         log.write(f"{id}-00000001", started(id, 60), (ago(50), "ExecutionFailed", cause))
+    log.write("c-1-00000001-r2", ended({"retry_at": "soon", "problem": "throttled"}, 40))  # Its start was not logged.
     log.refuse("b-1", "date is required")
     shown = text(page, "/failed")
-    assert re.findall(r"<strong>(\d).</strong> (\w+)", shown) == [("2", "failed"), ("1", "refused")]
-    assert "/?event=a-1#event" in shown and "/?event=a-2#event" in shown
+    assert re.findall(r"<strong>(\d).</strong> ([^<]+) <small>", shown) == [
+        ("2", "failed with NotDelivered: not delivered: a-2: NotFound"),
+        ("1", "refused: date is required"),
+        ("1", "throttled"),
+    ]
+    assert re.findall(r"/\?event=(.+?)#event", shown) == ["a-2", "a-1", "b-1", "c-1"]
 
 
-def test_a_part_that_fails_says_so_and_the_others_do_not(page, stack):
-    stack.refuse("Query", "ThrottlingException", "slow down")
-    assert "Query failed: ThrottlingException: slow down" in text(page, "/events")
-    assert "slow down" in text(page, "/histogram") and "Empty." in text(page, "/failed")
-
-
-def test_chosen_messages_are_resent_and_redriven_and_all_are(page, stack):
-    for id in ("a", "b", "c"):
+def test_chosen_messages_are_resent_and_redriven_and_all_are(page, stack, monkeypatch):
+    for id in ("a", "b", "c", "d"):
         stack.add_undelivered({"payload": id, "target": TARGET}, id=id)
-    assert "2 published again" in text(page, "/resend", ids=["a", "c"])
-    assert ([json.loads(body)["id"] for body in stack.received()], stack.left()) == (["a", "c"], 1)
-    assert "1 published again" in text(page, "/resend", all="1")
+    assert "2 published again." in text(page, "/resend", ids=["a", "c"])
+    assert ([json.loads(body)["id"] for body in stack.received()], stack.left()) == (["a", "c"], 2)
+    monkeypatch.setattr(parts, "QUEUE_SECONDS", -1)
+    assert "1 published again; there are more: press again." in text(page, "/resend", all="1")
     for id in ("x", "y"):
         body = json.dumps({"MessageId": id, "TopicArn": stack.input_topic, "Message": "{}"})
         stack.sqs.send_message(QueueUrl=stack.outputs["InputDeadLettersUrl"], MessageBody=body)
-    stack.received()
-    assert "1 moved" in text(page, "/redrive", ids="y") and 'value="x"' in text(page, "/messages?of=redrive")
+    assert "1 moved" in text(page, "/redrive", ids="y") and 'value="x"' in text(page, "/messages?action=redrive")
 
 
 def test_without_its_extra_the_command_says_what_to_install(stack, tables, punctual, monkeypatch):
