@@ -14,20 +14,15 @@ STATISTICS = {"Sum": sum, "Maximum": max, "SampleCount": len}
 type Minutes = list[list[float]]
 
 
-def minutes_on(alarm: dict[str, Any], minutes: Minutes, more_points: int = 0) -> set[int]:
-    """The minutes at whose end an alarm is on.
-
-    `more_points` is how many older data points CloudWatch looks at when some are missing; AWS documents no number.
-    """
+def minutes_on(alarm: dict[str, Any], minutes: Minutes) -> set[int]:
+    """The minutes at whose end an alarm is on."""
     assert alarm["Period"] % 60 == 0, "a shorter period is for metrics of high resolution"
-    length, found, is_on = alarm["Period"] // 60, set(), False
-    points: list[float | None] = [None] * (alarm["EvaluationPeriods"] + more_points)
+    length, found, points = alarm["Period"] // 60, set(), [None] * alarm["EvaluationPeriods"]
     for end in range(1, len(minutes) + 1):
         if end % length == 0:
             values = [value for minute in minutes[end - length : end] for value in minute]
             points = [*points[1:], _statistic(alarm, values) if values else None]
-            is_on = _is_on(alarm, points)
-        if is_on:
+        if sum(_is_breaching(alarm, point) for point in points) >= alarm.get("DatapointsToAlarm", len(points)):
             found.add(end - 1)
     return found
 
@@ -39,10 +34,9 @@ def _statistic(alarm: dict[str, Any], values: list[float]) -> float:
     return sorted(values)[max(rank, 1) - 1]
 
 
-def _is_on(alarm: dict[str, Any], points: list[float | None]) -> bool:
-    count, treatment = alarm["EvaluationPeriods"], alarm["TreatMissingData"]
+def _is_breaching(alarm: dict[str, Any], point: float | None) -> bool:
+    if point is not None:
+        return COMPARISONS[alarm["ComparisonOperator"]](point, alarm["Threshold"])
+    treatment = alarm["TreatMissingData"]
     assert treatment in ("breaching", "notBreaching"), "an alarm must not stay as it is when nothing is measured"
-    existing = [point for point in points if point is not None][-count:]
-    breaching = [COMPARISONS[alarm["ComparisonOperator"]](point, alarm["Threshold"]) for point in existing]
-    breaching += [treatment == "breaching"] * (count - len(existing))
-    return sum(breaching) >= alarm.get("DatapointsToAlarm", count)
+    return treatment == "breaching"

@@ -5,7 +5,10 @@ docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.htm
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
+
+import botocore.session
 
 from tools.cloudformation import Template
 
@@ -14,6 +17,24 @@ type Statements = list[dict[str, Any]]
 type Context = Mapping[str, str | list[str]]
 # ("AWS", account id) or ("Service", name). A role's own policies name none.
 type Principal = tuple[str, str] | None
+# IAM's name for an operation where it is another one.
+# (docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html, list_amazonsqs.html)
+IAM_ACTIONS = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    **{f"sqs:{name}Batch": f"sqs:{name}" for name in ("ChangeMessageVisibility", "DeleteMessage", "SendMessage")},
+}
+
+
+def action_of(service: str, operation: str) -> str:
+    """The action of an operation, by their names in IAM."""
+    return IAM_ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}")
+
+
+@cache
+def actions_of(service: str) -> set[str]:
+    """Every action of a service, which has botocore's name."""
+    model = botocore.session.get_session().get_service_model(service)
+    return {action_of(model.signing_name, name) for name in model.operation_names}
 
 
 def allows(

@@ -21,15 +21,10 @@ from punctual_core.clients import client
 from punctual_core.lanes import lanes
 
 from tests.conftest import OWN_FAILURE_TOPIC, Cloud, LambdaContext, cloud_of_the_stack, event, record
+from tests.template.iam import action_of
 from tools.cloudformation import Template
 
 TEMPLATE = Template()
-# IAM's name for an operation where it is another one.
-# (docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html, list_amazonsqs.html)
-IAM_ACTIONS = {
-    "lambda:Invoke": "lambda:InvokeFunction",
-    **{f"sqs:{name}Batch": f"sqs:{name}" for name in ("ChangeMessageVisibility", "DeleteMessage", "SendMessage")},
-}
 # The name, URL or ARN by which a call names a resource -> its ARN.
 ARNS = {OWN_FAILURE_TOPIC: OWN_FAILURE_TOPIC} | {
     name: TEMPLATE.arn(id)
@@ -49,11 +44,10 @@ class Recording:
 
     def add(self, service: str, operation: str, arguments: dict) -> None:
         """Note one call of an operation of a service, by their names in IAM and in botocore's service model."""
-        action = IAM_ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}")
         names = (*arguments.values(), *arguments.get("RequestItems", ()))
         resources = {ARNS[name] for name in names if isinstance(name, str) and name in ARNS}
-        assert resources, f"{action} of what? {arguments}"
-        self.calls |= {(action, resource) for resource in resources}
+        assert resources, f"{operation} of what? {arguments}"
+        self.calls |= {(action_of(service, operation), resource) for resource in resources}
 
     def run(self, handler: Callable[[dict, Any], Any], event: dict) -> None:
         """Invoke a handler, and note what it calls and the metrics that it prints (CloudWatch's embedded metric

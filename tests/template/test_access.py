@@ -1,11 +1,8 @@
 """Who may use the stack's topics and queues, and with which keys they and the tables and logs are encrypted."""
 
-from functools import cache
-
-import botocore.session
 import pytest
 
-from tests.template.iam import allows, resource_statements
+from tests.template.iam import actions_of, allows, resource_statements
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k"
@@ -16,13 +13,6 @@ SHARED = Template(PublisherAccounts=f"{PUBLISHER},{SECOND_PUBLISHER}")
 TOPICS, QUEUES = ("InputTopic", "FailureTopic", "AlarmTopic"), ("InputQueue", "InputDeadLetters", "Undelivered")
 OWNER, *ACCOUNTS = (("AWS", account) for account in (ACCOUNT, PUBLISHER, SECOND_PUBLISHER, STRANGER))
 CLOUDWATCH, SNS, EVENTS = (("Service", f"{name}.amazonaws.com") for name in ("cloudwatch", "sns", "events"))
-
-
-@cache
-def actions_on(name: str) -> set[str]:
-    """Every action of the service of a topic or queue."""
-    service = "sns" if name in TOPICS else "sqs"
-    return {f"{service}:{name}" for name in botocore.session.get_session().get_service_model(service).operation_names}
 
 
 # --- Who --------------------------------------------------------------------------------------------------------------
@@ -59,18 +49,19 @@ def test_a_policy_gives_access_to_these_and_nobody_else(template, given, name):
     """By TLS. Without it, nobody may publish an event or a report, or do anything with a queue, whatever other policies
     allow."""
     statements, arn = resource_statements(template, name), template.arn(name)
+    actions = actions_of("sns" if name in TOPICS else "sqs")
     anybody = {"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"}
     needs_tls = {"InputTopic": {"sns:Publish"}, "FailureTopic": {"sns:Publish"}, "AlarmTopic": set()}
     for principal in (OWNER, *ACCOUNTS, CLOUDWATCH, SNS, EVENTS):
         for circumstance, context in CIRCUMSTANCES.items():
             with_tls, without = (context | {"aws:SecureTransport": tls} for tls in ("true", "false"))
-            allowed = {action for action in actions_on(name) if allows(statements, action, arn, with_tls, principal)}
+            allowed = {action for action in actions if allows(statements, action, arn, with_tls, principal)}
             expected = given.get((principal, "" if principal[0] == "AWS" else circumstance, name), set())
             assert allowed == expected, (principal, circumstance)
             permissive = [*statements, anybody]
-            denied = {action for action in actions_on(name) if not allows(permissive, action, arn, without, principal)}
-            assert denied == needs_tls.get(name, actions_on(name)), (principal, circumstance)
-            assert all(allows(permissive, action, arn, with_tls, principal) for action in actions_on(name))
+            denied = {action for action in actions if not allows(permissive, action, arn, without, principal)}
+            assert denied == needs_tls.get(name, actions), (principal, circumstance)
+            assert all(allows(permissive, action, arn, with_tls, principal) for action in actions)
 
 
 # --- Encryption -------------------------------------------------------------------------------------------------------

@@ -8,13 +8,12 @@ import os
 from functools import cache
 from unittest.mock import patch
 
-import botocore.session
 import pytest
 from punctual_core import ingest
 
 from tests.conftest import OWN_FAILURE_TOPIC, TARGET
 from tests.template import recording
-from tests.template.iam import allows, role_statements, statements_of
+from tests.template.iam import actions_of, allows, role_statements, statements_of
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY, TARGET_KEY = (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{name}" for name in ("stack", "target"))
@@ -102,39 +101,30 @@ def needed(template: Template, user: str) -> set[tuple[str, str]]:
     if any(action.startswith(("sqs:", "sns:", "dynamodb:")) for action, _ in calls):
         keys.append(template.resolve({"Ref": "KmsKeyArn"}))
     if user in PUBLISHERS:
-        calls = calls | {("sns:Publish", topic) for topic in publishable(template, user)}
+        # Neither the input topic, where an event would loop, nor the alarm topic; and the topic for reports.
+        topics = TEMPLATES[template] - OWN_TOPICS | {template.arn("FailureTopic")}
+        topics |= {PROBE_TOPIC} if user == "Deliver" and template.exists("ProbeTopic") else set()
+        calls = calls | {("sns:Publish", topic) for topic in topics}
         keys += template.resolve({"Ref": "TargetKmsKeyArns"}).split(",")
     return calls | of_aws | {(action, key) for key in keys if key for action in USE_KEY}
 
 
-def publishable(template: Template, user: str) -> set[str]:
-    """The topics that a publisher may publish to: those that TargetTopicArns says, but neither the input topic, where
-    an event would loop, nor the alarm topic; and the topic for reports, and the probe's."""
-    topics = TEMPLATES[template] - OWN_TOPICS | {template.arn("FailureTopic")}
-    return topics | {PROBE_TOPIC} if user == "Deliver" and template.exists("ProbeTopic") else topics
-
-
 @cache
-def requests() -> list[tuple[str, str]]:
+def requests() -> set[tuple[str, str]]:
     """Every request that there is: each action of the services that the policies name, about every resource of the
     stack and one of each kind that is not the stack's. "*" stands for requests about no resource."""
     place = f"{REGION}:{ACCOUNT}"
     others = ("sqs:{}:other", "dynamodb:{}:table/other", "dynamodb:{}:table/Parked/index/i", "kms:{}:key/other")
     others += ("states:{}:stateMachine:other", "lambda:{}:function:other", "logs:{}:log-group:other:*")
     arns = {KEY, TARGET_KEY, FOREIGN_KEY, *TOPICS, *(f"arn:aws:{other.format(place)}" for other in others)}
-    for type in ("SQS::Queue", "DynamoDB::Table", "SNS::Topic", "IAM::Role", "Logs::LogGroup"):
-        arns |= {*map(EVERYTHING.arn, EVERYTHING.resources(f"AWS::{type}"))}
-    for type in ("Function", "StateMachine"):
-        arns |= {*map(EVERYTHING.arn, EVERYTHING.resources(f"AWS::Serverless::{type}"))}
-    found = [(action, "*") for action in DELIVER_LOGS]
+    kinds = ("Queue", "Table", "Topic", "Function", "StateMachine", "Role", "LogGroup")
+    arns |= {EVERYTHING.arn(id) for id, item in EVERYTHING.text["Resources"].items() if item["Type"].endswith(kinds)}
+    found = {(action, "*") for action in DELIVER_LOGS}
     for service in ("sqs", "dynamodb", "stepfunctions", "lambda", "sns", "sts", "kms", "logs", "xray"):
-        model = botocore.session.get_session().get_service_model(service)
-        kind = f"arn:aws:{'iam' if service == 'sts' else model.signing_name}:"
-        about = {arn.replace(":*", ":log-stream:a") for arn in arns if arn.startswith(kind)}
-        for name in model.operation_names:
-            action = recording.IAM_ACTIONS.get(f"{model.signing_name}:{name}", f"{model.signing_name}:{name}")
-            if action not in DELIVER_LOGS:
-                found += [(action, arn) for arn in (*about, "*")]
+        for action in actions_of(service) - DELIVER_LOGS:
+            kind = f"arn:aws:{'iam' if service == 'sts' else action.partition(':')[0]}:"
+            about = (arn.replace(":*", ":log-stream:a") for arn in arns if arn.startswith(kind))
+            found |= {(action, "*"), *((action, arn) for arn in about)}
     return found
 
 
