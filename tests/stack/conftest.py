@@ -5,11 +5,12 @@ The first stack runs the scenarios in the background while the other tests use t
 
 import copy
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -20,6 +21,25 @@ from tools.local.scenarios import SCENARIOS, LocalRun, wake
 OTHER_ACCOUNT = "222222222222"
 # Everything runs at once and cold here, beside other tests. The demo and the benchmark judge lateness.
 MAX_LATENESS = timedelta(seconds=15)
+
+
+def users_environment(stack: LocalStack) -> dict[str, str]:
+    """The environment in which a user runs a program against a stack, as examples/README.md tells them to export it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | stack.environment
+
+
+def in_seconds(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def event(target: str, payload: str, due: datetime, **fields: str) -> str:
+    """A message that is an event."""
+    return json.dumps({"date": due.isoformat(), "target": target, "user": "test", "payload": payload, **fields})
+
+
+def publish(stack: LocalStack, message: str) -> None:
+    """Publish a message to a stack."""
+    stack.client("sns").publish(TopicArn=stack.outputs["InputTopicArn"], Message=message)
 
 
 class BackgroundRun:

@@ -1,7 +1,6 @@
 """The command `punctual` against the deployed stack, by an operator who has only the policy in examples/."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import record
+from tests.stack.conftest import event, users_environment
 from tools.local import ROOT, Arrival, Consumer, LocalStack
 
 POLICY = ROOT / "examples/operator-policy.json"
@@ -37,16 +38,11 @@ class Operator:
             text = text.replace(placeholder, value)
         self._iam.put_role_policy(RoleName=self._name, PolicyName="operator", PolicyDocument=text)
         session = stack.client("sts").assume_role(RoleArn=role, RoleSessionName="operator")["Credentials"]
-        users_own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self._environment = (
-            users_own
-            | stack.environment
-            | {
-                "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
-                "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
-                "AWS_SESSION_TOKEN": session["SessionToken"],
-            }
-        )
+        self._environment = users_environment(stack) | {
+            "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": session["SessionToken"],
+        }
 
     def run(self, *arguments: str) -> str:
         """What the command printed."""
@@ -73,8 +69,8 @@ def consumer(other: LocalStack) -> Iterator[Consumer]:
 
 @pytest.fixture(scope="module")
 def target(consumer: Consumer) -> str:
-    """The name of a topic of the account, from which the consumer gets everything."""
-    return consumer.topic("cli").rpartition(":")[2]
+    """A topic of the account, from which the consumer gets everything."""
+    return consumer.topic("cli")
 
 
 def arrived(consumer: Consumer, payload: str) -> list[Arrival]:
@@ -101,36 +97,36 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return is_true
 
 
-def schedule(operator: Operator, target: str, delay: str, payload: str, *options: str) -> str:
-    arguments = ("--target", target, "--in", delay, "--payload", payload, "--user", "test", *options)
-    return operator.run("schedule", *arguments).strip()
+def schedule(operator: Operator, target: str, delay: str, id: str, *options: str) -> None:
+    """Schedule an event whose payload is its id, for a target by its name."""
+    arguments = ("--target", target.rpartition(":")[2], "--in", delay, "--payload", id, "--id", id, "--user", "test")
+    assert operator.run("schedule", *arguments, *options).strip() == id
 
 
 def test_a_near_event_is_delivered_and_shown(operator: Operator, consumer: Consumer, target: str):
     """Executions can't be shown here: on AWS they are read from their log, which the emulator does not write."""
-    id = schedule(operator, target, "3s", "near", "--id", f"near-{uuid.uuid4().hex[:8]}", "--attribute", "color=red")
+    schedule(operator, target, "3s", "near", "--attribute", "color=red")
     [arrival] = arrived(consumer, "near")
-    assert (arrival.attributes["scheduler-id"], arrival.attributes["color"]) == (id, "red")
-    shown = operator.json("show", id)
+    assert (arrival.attributes["scheduler-id"], arrival.attributes["color"]) == ("near", "red")
+    shown = operator.json("show", "near")
     assert (shown["registered"]["revision"] is not None, shown["parked"]) == (True, [])
     assert "permission denied" not in json.dumps(shown["missing"])
 
 
 def test_a_far_event_is_listed_counted_shown_and_canceled(operator: Operator, target: str):
     """A named one: the item of an unnamed one stays in its lane until it is due, and is not delivered then."""
-    id = schedule(operator, target, "2d", "far", "--id", f"far-{uuid.uuid4().hex[:8]}")
-    assert eventually(lambda: has_been_parked(operator, id))
-    [event] = [event for event in operator.json("list", "--limit", "100") if event["id"] == id]
-    due = datetime.fromisoformat(event["due"])
+    schedule(operator, target, "2d", "far")
+    assert eventually(lambda: has_been_parked(operator, "far"))
+    due = due_of(operator, "far")
     assert timedelta(days=1.9) < due - datetime.now(UTC) <= timedelta(days=2)
     assert operator.json("count", "--by", "day")["counts"][f"{due:%F}T00:00:00+00:00"] == 1
-    assert [parked["event"]["payload"] for parked in operator.json("show", id)["parked"]] == ["far"]
-    assert operator.run("reschedule", id, "--in", "3d").strip() == id
-    assert eventually(lambda: due + timedelta(days=0.9) < due_of(operator, id))
-    [canceled] = operator.json("cancel", id)
-    assert canceled["id"] == id and canceled["found"] in ("parked", "canceled")  # Ingest may be as fast.
-    assert eventually(lambda: not has_been_parked(operator, id))
-    shown = operator.json("show", id)
+    assert [parked["event"]["payload"] for parked in operator.json("show", "far")["parked"]] == ["far"]
+    assert operator.run("reschedule", "far", "--in", "3d").strip() == "far"
+    assert eventually(lambda: due + timedelta(days=0.9) < due_of(operator, "far"))
+    [canceled] = operator.json("cancel", "far")
+    assert canceled["id"] == "far" and canceled["found"] in ("parked", "canceled")  # Ingest may be as fast.
+    assert eventually(lambda: not has_been_parked(operator, "far"))
+    shown = operator.json("show", "far")
     assert shown["verdict"] == "canceled" and "permission denied" not in json.dumps(shown["missing"])
 
 
@@ -138,19 +134,11 @@ def test_redrive_moves_dead_letters_and_ingest_processes_them(
     operator: Operator, consumer: Consumer, other: LocalStack, target: str
 ):
     """Two messages as SNS writes them to the queue."""
-    sqs, queue = other.client("sqs"), other.outputs["InputDeadLettersUrl"]
     for payload in ("dead-1", "dead-2"):
         now = datetime.now(UTC)
-        arn = f"{other.outputs['InputTopicArn'].rpartition(':')[0]}:{target}"
-        message = {"date": now.isoformat(), "target": arn, "user": "test", "payload": payload}
-        envelope = {
-            "Type": "Notification",
-            "MessageId": str(uuid.uuid4()),
-            "TopicArn": other.outputs["InputTopicArn"],
-            "Message": json.dumps(message),
-            "Timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        }
-        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(envelope))
+        envelope = json.loads(record(event(target, payload, now), now)["body"])
+        body = json.dumps(envelope | {"TopicArn": other.outputs["InputTopicArn"]})
+        other.client("sqs").send_message(QueueUrl=other.outputs["InputDeadLettersUrl"], MessageBody=body)
     assert len(operator.json("redrive")) == 2
     assert [len(arrived(consumer, payload)) for payload in ("dead-1", "dead-2")] == [1, 1]
     assert operator.json("redrive") == []
@@ -159,13 +147,12 @@ def test_redrive_moves_dead_letters_and_ingest_processes_them(
 def test_resend_publishes_an_undelivered_event_under_its_id(
     operator: Operator, consumer: Consumer, other: LocalStack, target: str
 ):
-    arn, id = f"{other.outputs['InputTopicArn'].rpartition(':')[0]}:{target}", f"resent-{uuid.uuid4().hex[:8]}"
-    event = {"date": "2026-01-01T00:00:00Z", "target": arn, "user": "test", "payload": "resent"}
-    report = json.dumps({"error": "not delivered: gone", "id": id, "event": event})
+    undelivered = json.loads(event(target, "resent", datetime(2026, 1, 1, tzinfo=UTC)))
+    report = json.dumps({"error": "not delivered: gone", "id": "resent-1", "event": undelivered})
     other.client("sqs").send_message(QueueUrl=other.outputs["UndeliveredUrl"], MessageBody=report)
-    assert operator.run("resend").startswith(f"published again: {id} (not delivered: gone)\n")
+    assert operator.run("resend").startswith("published again: resent-1 (not delivered: gone)\n")
     [arrival] = arrived(consumer, "resent")
-    assert arrival.attributes["scheduler-id"] == id
+    assert arrival.attributes["scheduler-id"] == "resent-1"
 
 
 def existing(stack: LocalStack) -> tuple[set[str], set[str], set[str]]:

@@ -1,8 +1,7 @@
-"""Each script in examples/ does what it says, run as a user runs it against a deployed stack."""
+"""Each program in examples/ does what it says, run as a user runs it against a deployed stack."""
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,39 +13,28 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.stack.conftest import MAX_LATENESS
+from tests.stack.conftest import MAX_LATENESS, users_environment
 from tools.local import ROOT, Arrival, Consumer, LocalStack
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
-WITH_USAGE = [name for name in SCRIPTS if name not in ("deduplicating_consumer.py", "restore.py")]
+PUBLISHERS = ["cancel.py", "fifo.py", "publisher.mjs", "replace.py", "schedule.py"]
 
 # Seconds from the start of each script to the due time of its (first) event.
 SCHEDULE, CANCELED, REPLACED, FIFO = 4, 10, 6, 6
 # How many of these events are delivered.
-DELIVERED = 5
+DELIVERED = 6
 # An unwanted delivery gets this long after the last due time to arrive.
 SETTLING = timedelta(seconds=2)
 
 
-class Examples:
-    """Runs the examples in the environment that examples/README.md tells the user to export."""
-
-    def __init__(self, stack: LocalStack) -> None:
-        users_own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self.environment = users_own | stack.environment
-
-    def run(self, name: str, *arguments: str, **environment: str) -> str:
-        """What the example printed."""
-        result = subprocess.run(
-            [sys.executable, str(EXAMPLES / name), *arguments],
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+def run(stack: LocalStack, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """An example that a user has run. Node.js has names of its own for the Region and the certificate."""
+    program = "node" if name.endswith(".mjs") else sys.executable
+    nodes_own = {"AWS_REGION": stack.region, "NODE_EXTRA_CA_CERTS": str(stack.ca_bundle)}
+    environment = users_environment(stack) | nodes_own | environment
+    command = [program, str(EXAMPLES / name), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
 @dataclass(frozen=True)
@@ -70,15 +58,16 @@ class Played:
     """The scripts that publish to the input topic, run at the same time, and what arrived."""
 
     def __init__(self, stack: LocalStack, consumer: Consumer) -> None:
-        self._topics = {name: consumer.topic(name) for name in ("schedule", "cancel", "replace")}
+        self._topics = {name: consumer.topic(name) for name in ("schedule", "publisher", "cancel", "replace")}
         self._topics["fifo"] = consumer.topic("fifo", fifo=True)
-        self._examples, self._input_topic = Examples(stack), stack.outputs["InputTopicArn"]
+        self._stack, self._input_topic = stack, stack.outputs["InputTopicArn"]
         with ThreadPoolExecutor() as threads:
             printed = {
-                "schedule": threads.submit(self._run, "schedule", SCHEDULE),
+                "schedule": threads.submit(self._schedule, "schedule.py", SCHEDULE),
+                "publisher": threads.submit(self._schedule, "publisher.mjs", SCHEDULE),
                 "cancel": threads.submit(self._schedule_and_cancel),
-                "replace": threads.submit(self._run, "replace", REPLACED),
-                "fifo": threads.submit(self._run, "fifo", FIFO),
+                "replace": threads.submit(self._schedule, "replace.py", REPLACED),
+                "fifo": threads.submit(self._schedule, "fifo.py", FIFO),
             }
         self.printed = {name: output.result() for name, output in printed.items()}
         self.scheduled = {name: scheduled(output) for name, output in self.printed.items()}
@@ -87,13 +76,18 @@ class Played:
         time.sleep(seconds_until(last_due + SETTLING))
         self._arrivals = consumer.arrivals
 
-    def _run(self, name: str, seconds: int) -> str:
-        return self._examples.run(f"{name}.py", self._input_topic, self._topics[name], str(seconds))
+    def _run(self, script: str, *arguments: str) -> str:
+        done = run(self._stack, script, self._input_topic, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _schedule(self, script: str, seconds: int) -> str:
+        return self._run(script, self._topics[script.partition(".")[0]], str(seconds))
 
     def _schedule_and_cancel(self) -> str:
-        printed = self._examples.run("schedule.py", self._input_topic, self._topics["cancel"], str(CANCELED))
+        printed = self._run("schedule.py", self._topics["cancel"], str(CANCELED))
         [event] = scheduled(printed)
-        return printed + self._examples.run("cancel.py", self._input_topic, event.id)
+        return printed + self._run("cancel.py", event.id)
 
     def arrivals(self, name: str) -> list[Arrival]:
         return [arrival for arrival in self._arrivals if arrival.topic == self._topics[name]]
@@ -119,11 +113,12 @@ def test_the_readme_lists_every_example():
     assert sorted(table) == sorted([*SCRIPTS, "publisher.mjs", "cdk/", "receiver/", "terraform/"])
 
 
-@pytest.mark.parametrize("name", WITH_USAGE)
-def test_without_arguments_an_example_prints_its_usage(name: str):
-    result = subprocess.run([sys.executable, str(EXAMPLES / name)], capture_output=True, text=True)
-    assert result.returncode == 1
-    assert f"Usage: python examples/{name} INPUT_TOPIC_ARN" in result.stderr
+@pytest.mark.parametrize("name", PUBLISHERS)
+def test_without_arguments_an_example_prints_its_usage(other: LocalStack, name: str):
+    done = run(other, name)
+    program = "node" if name.endswith(".mjs") else "python"
+    assert done.returncode == 1
+    assert f"Usage: {program} examples/{name} INPUT_TOPIC_ARN" in done.stderr
 
 
 def test_a_scheduled_event_arrives_with_its_attributes(played: Played):
@@ -132,6 +127,12 @@ def test_a_scheduled_event_arrives_with_its_attributes(played: Played):
     assert event.due <= arrival.sent_at < event.due + MAX_LATENESS
     date = f"{event.due:%FT%TZ}"
     assert arrival.attributes == {"kind": "reminder", "scheduler-id": event.id, "scheduler-date": date}
+
+
+def test_an_event_from_javascript_arrives(played: Played):
+    [event], [arrival] = played.scheduled["publisher"], played.arrivals("publisher")
+    assert arrival.message == '{"order":4711}' and arrival.attributes["scheduler-id"] == event.id
+    assert event.due <= arrival.sent_at < event.due + MAX_LATENESS
 
 
 def test_a_canceled_event_does_not_arrive(played: Played):
@@ -165,7 +166,7 @@ def seen_table(other: LocalStack) -> str:
 
 
 def test_the_deduplicating_consumer_ignores_a_repeat(other: LocalStack, seen_table: str):
-    printed = Examples(other).run("deduplicating_consumer.py", SEEN_TABLE=seen_table).splitlines()
+    printed = run(other, "deduplicating_consumer.py", SEEN_TABLE=seen_table).stdout.splitlines()
     assert printed[0] == "Reminded the customer of order 4711"
     assert printed[1].startswith("Ignored a repeat of ")
     assert len(printed) == 2
@@ -175,11 +176,8 @@ def test_the_deduplicating_consumer_does_not_ignore_the_repeat_of_a_failed_deliv
     program = (EXAMPLES / "deduplicating_consumer.py").read_text()
     failing, count = re.subn(r'\{"order": 4711\}', "not JSON, so act_on fails", program)
     assert count
-    result = subprocess.run(
-        [sys.executable, "-c", failing],
-        env=Examples(other).environment | {"SEEN_TABLE": seen_table},
-        capture_output=True,
-    )
+    environment = users_environment(other) | {"SEEN_TABLE": seen_table}
+    result = subprocess.run([sys.executable, "-c", failing], env=environment, capture_output=True)
     assert b"JSONDecodeError" in result.stderr
     items = other.client("dynamodb").scan(TableName=seen_table, ConsistentRead=True)["Items"]
     assert all("2026-12-24" in item["id"]["S"] for item in items)

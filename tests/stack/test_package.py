@@ -1,9 +1,8 @@
 """What `make package` writes, CloudFormation can deploy alone."""
 
 import copy
-import json
-from datetime import UTC, datetime, timedelta
 
+from tests.stack.conftest import event, in_seconds, publish
 from tools.local import ARCHITECTURE, Consumer, LocalStack
 from tools.package import package
 
@@ -24,13 +23,6 @@ def test_a_packaged_stack_delivers(other: LocalStack, tmp_path):
     packaged = copy.copy(other)
     packaged.stack_name = "packaged"
     with Consumer(packaged) as consumer:
-        event = {
-            "date": (datetime.now(UTC) + timedelta(seconds=3)).isoformat(),
-            "target": consumer.topic("packaged"),
-            "user": "team@example.com",
-            "payload": "order-4711",
-        }
-        topic = packaged.outputs["InputTopicArn"]
-        other.client("sns").publish(TopicArn=topic, Message=json.dumps(event))
+        publish(packaged, event(consumer.topic("packaged"), "order-4711", in_seconds(3)))
         assert consumer.wait_until(lambda arrivals: arrivals, seconds=30)
         assert [arrival.message for arrival in consumer.arrivals] == ["order-4711"]

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.stack.conftest import OTHER_ACCOUNT
+from tests.stack.conftest import OTHER_ACCOUNT, event, in_seconds, publish
 from tests.stack.logs import wait_for_lines
 from tools.local import ARCHITECTURE, ROOT, LocalStack
 
@@ -71,22 +70,17 @@ def receiver(other: LocalStack) -> Receiver:
     return Receiver(other)
 
 
-def publish(punctual: LocalStack, **message: str) -> None:
-    message = {"user": "test", "date": (datetime.now(UTC) + timedelta(seconds=2)).isoformat()} | message
-    punctual.client("sns").publish(TopicArn=punctual.outputs["InputTopicArn"], Message=json.dumps(message))
-
-
 def test_an_event_is_delivered_to_the_other_account(other: LocalStack, receiver: Receiver):
     topic = receiver.outputs["OutputTopicArn"]
     assert topic.split(":")[4] == OTHER_ACCOUNT
-    publish(other, target=topic, payload="across accounts")
+    publish(other, event(topic, "across accounts", in_seconds(2)))
     arrived = receiver.wait_for(lambda line: line["message"] == "across accounts")
     assert arrived and arrived["topic"] == topic
 
 
 def test_a_refusal_is_reported_to_the_other_account(other: LocalStack, receiver: Receiver):
     topic = receiver.outputs["FailureTopicArn"]
-    publish(other, target=receiver.outputs["OutputTopicArn"], failure_topic=topic)
+    publish(other, event(receiver.outputs["OutputTopicArn"], "", in_seconds(2), failure_topic=topic))
     arrived = receiver.wait_for(lambda line: line["topic"] == topic)
     assert arrived and json.loads(arrived["message"])["error"] == "payload is required"
 

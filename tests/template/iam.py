@@ -3,71 +3,75 @@
 docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
+
+import botocore.session
 
 from tools.cloudformation import Template
 
 type Statements = list[dict[str, Any]]
 # The values of condition keys, such as aws:SourceArn. A key that the request does not have is not in it.
 type Context = Mapping[str, str | list[str]]
+# ("AWS", account id) or ("Service", name). A role's own policies name none.
+type Principal = tuple[str, str] | None
+# IAM's name for an operation where it is another one.
+# (docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html, list_amazonsqs.html)
+IAM_ACTIONS = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    **{f"sqs:{name}Batch": f"sqs:{name}" for name in ("ChangeMessageVisibility", "DeleteMessage", "SendMessage")},
+}
+
+
+def action_of(service: str, operation: str) -> str:
+    """The action of an operation, by their names in IAM."""
+    return IAM_ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}")
+
+
+@cache
+def actions_of(service: str) -> set[str]:
+    """Every action of a service, which has botocore's name."""
+    model = botocore.session.get_session().get_service_model(service)
+    return {action_of(model.signing_name, name) for name in model.operation_names}
 
 
 def allows(
-    statements: Statements,
-    action: str,
-    resource: str = "*",
-    context: Context | None = None,
-    principal: tuple[str, str] | None = None,
+    statements: Statements, action: str, resource: str, context: Context | None = None, principal: Principal = None
 ) -> bool:
-    """Whether a policy's statements allow a request: at least one allows it, and none denies it.
-
-    `principal` is ("AWS", account id) or ("Service", name) for the policies of resources, None for those of roles.
-    """
+    """Whether a policy's statements allow a request: at least one allows it, and none denies it."""
     effects = {
         statement["Effect"]
         for statement in statements
-        if any(_matches(pattern, action, re.IGNORECASE) for pattern in listed(statement["Action"]))
-        and any(_matches(pattern, resource) for pattern in listed(statement.get("Resource", "*")))
-        and _concerns(statement, principal)
-        and _holds(statement.get("Condition", {}), context or {})
+        if any(fnmatchcase(action.lower(), pattern.lower()) for pattern in _listed(statement["Action"]))
+        and any(fnmatchcase(resource, pattern) for pattern in _listed(statement.get("Resource", "*")))
+        and _concerns(statement.get("Principal"), principal)
+        and all(
+            _holds(operator, _listed(expected), key, context or {})
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, expected in keys.items()
+        )
     }
     return effects == {"Allow"}
 
 
 def role_statements(template: Template, role: str) -> Statements:
     """The statements of all policies of a role: those in it, and those attached to it."""
-    documents = [policy["PolicyDocument"] for policy in template.properties(role)["Policies"]]
-    for policy in template.deployed("AWS::IAM::Policy").values():
-        if template.resolve({"Ref": role}) in policy["Roles"]:
-            documents.append(policy["PolicyDocument"])
-    return _statements(documents)
-
-
-def trust_statements(template: Template, role: str) -> Statements:
-    """The statements that say who may assume a role."""
-    return _statements([template.properties(role)["AssumeRolePolicyDocument"]])
+    attached = (policy for policy in template.deployed("AWS::IAM::Policy").values() if role in policy["Roles"])
+    return statements_of(policy["PolicyDocument"] for policy in (*template.properties(role)["Policies"], *attached))
 
 
 def resource_statements(template: Template, name: str) -> Statements:
     """The statements of the one policy that a topic or queue has: a second one would replace the first."""
+    topics, queues = (template.deployed(f"AWS::{type}").values() for type in ("SNS::TopicPolicy", "SQS::QueuePolicy"))
     ref = template.resolve({"Ref": name})
-    policies = [
-        *(policy for policy in template.deployed("AWS::SNS::TopicPolicy").values() if ref in policy["Topics"]),
-        *(policy for policy in template.deployed("AWS::SQS::QueuePolicy").values() if ref in policy["Queues"]),
-    ]
-    assert len(policies) == 1, name
-    return _statements([policies[0]["PolicyDocument"]])
+    [policy] = [policy for policy in (*topics, *queues) if ref in policy.get("Topics", policy.get("Queues"))]
+    return statements_of([policy["PolicyDocument"]])
 
 
-def listed(value: str | list[str]) -> list[str]:
-    """An element that may be one text or a list of them, as a list."""
-    return value if isinstance(value, list) else [value]
-
-
-def _statements(documents: Iterable[dict]) -> Statements:
+def statements_of(documents: Any) -> Statements:
+    """The statements of policies, all of them such as IAM accepts and `allows` understands."""
     found = []
     for document in documents:
         assert document["Version"] == "2012-10-17"
@@ -76,44 +80,27 @@ def _statements(documents: Iterable[dict]) -> Statements:
         found += document["Statement"]
     for statement in found:
         assert statement.keys() <= {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
-        for resource in listed(statement.get("Resource", "*")):
+        for resource in _listed(statement.get("Resource", "*")):
             assert resource == "*" or resource.startswith("arn:"), resource
     return found
 
 
-@cache
-def _expression(pattern: str, flags: re.RegexFlag) -> re.Pattern:
-    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), flags)
+def _listed(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
-def _matches(pattern: str, text: str, flags: re.RegexFlag = re.NOFLAG) -> bool:
-    return _expression(pattern, flags).fullmatch(text) is not None
+def _concerns(named: str | dict | None, principal: Principal) -> bool:
+    if not isinstance(named, dict):
+        return named == "*" or principal is None
+    kind, value = principal or ("", "")
+    return not {value, f"arn:aws:iam::{value}:root"}.isdisjoint(_listed(named.get(kind, [])))
 
 
-def _concerns(statement: dict, principal: tuple[str, str] | None) -> bool:
-    match statement.get("Principal"):
-        case None | "*" as anybody:
-            return anybody == "*" or principal is None
-        case dict() as named if principal:
-            kind, value = principal
-            names = listed(named.get(kind, []))
-            return any(re.fullmatch(rf"{value}|arn:aws:iam::{value}:root", name) for name in names)
-    return False
-
-
-def _holds(condition: dict, context: Context) -> bool:
-    return all(
-        _compare(operator, listed(expected), context.get(key))
-        for operator, keys in condition.items()
-        for key, expected in keys.items()
-    )
-
-
-def _compare(operator: str, expected: list[str], actual: str | list[str] | None) -> bool:
+def _holds(operator: str, expected: list[str], key: str, context: Context) -> bool:
     set_operator, _, name = operator.rpartition(":")
-    if name not in ("StringEquals", "StringLike", "ArnEquals", "ArnLike", "Bool"):
-        raise ValueError(f"not understood: {operator}")
-    exact = name in ("StringEquals", "Bool")
-    fits = [any(e == a if exact else _matches(e, a) for e in expected) for a in listed(actual or [])]
-    # ForAllValues holds without the key, too: so recorded requests have all their keys, and tests give them.
+    compare = {"StringEquals": str.__eq__, "Bool": str.__eq__}.get(name, fnmatchcase)
+    assert name in ("StringEquals", "Bool", "StringLike", "ArnEquals", "ArnLike"), f"not understood: {operator}"
+    fits = [any(compare(actual, wanted) for wanted in expected) for actual in _listed(context.get(key, []))]
+    # ForAllValues holds without the key, too: a test has to give the keys that such a condition names.
+    assert fits or not set_operator, f"{key} is in no request"
     return all(fits) if set_operator == "ForAllValues" else any(fits)

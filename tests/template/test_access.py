@@ -1,44 +1,27 @@
 """Who may use the stack's topics and queues, and with which keys they and the tables and logs are encrypted."""
 
-from functools import cache
-
-import botocore.session
 import pytest
 
-from tests.template.iam import allows, resource_statements
+from tests.template.iam import actions_of, allows, resource_statements
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/k"
 STRANGER, PUBLISHER, SECOND_PUBLISHER = "999999999999", "111111111111", "222222222222"
-DEFAULT, ENCRYPTED = Template(), Template(KmsKeyArn=KEY, Probe="true")
+DEFAULT, ENCRYPTED = Template(Probe="true"), Template(KmsKeyArn=KEY, Probe="true")
 SHARED = Template(PublisherAccounts=f"{PUBLISHER},{SECOND_PUBLISHER}")
 
 TOPICS, QUEUES = ("InputTopic", "FailureTopic", "AlarmTopic"), ("InputQueue", "InputDeadLetters", "Undelivered")
-OWNER = ("AWS", ACCOUNT)
+OWNER, *ACCOUNTS = (("AWS", account) for account in (ACCOUNT, PUBLISHER, SECOND_PUBLISHER, STRANGER))
 CLOUDWATCH, SNS, EVENTS = (("Service", f"{name}.amazonaws.com") for name in ("cloudwatch", "sns", "events"))
-OF_ACCOUNT = {"aws:SourceAccount": ACCOUNT}
-OF_INPUT_TOPIC = {"aws:SourceArn": DEFAULT.arn("InputTopic")}
 
 
-@cache
-def actions_of(service: str) -> set[str]:
-    """Every action of a service."""
-    return {f"{service}:{name}" for name in botocore.session.get_session().get_service_model(service).operation_names}
-
-
-def allowed(template: Template, name: str, principal: tuple[str, str], tls: str = "true", **context: str) -> set[str]:
-    """The actions on a topic or queue that its policy allows a principal."""
-    statements, context = resource_statements(template, name), {"aws:SecureTransport": tls, **context}
-    actions = actions_of("sns" if name in TOPICS else "sqs")
-    return {action for action in actions if allows(statements, action, template.arn(name), context, principal)}
-
-
-# --- Who ------------------------------------------------------------------------------------------------------------
+# --- Who --------------------------------------------------------------------------------------------------------------
 
 # The policy leaves these to the identity policies of the account's principals, as that of a new topic does. It does not
 # mention actions that open the topic to others.
 MANAGE = {"sns:Subscribe", "sns:GetTopicAttributes", "sns:SetTopicAttributes", "sns:DeleteTopic"}
-# Every access that the policies give: to whom, in which circumstances, to what -> actions.
+# Every access that the policies give: to whom, in which circumstances, to what -> actions. To accounts without
+# circumstances, because their identity policies may add what they like.
 GIVEN = {
     (OWNER, "", "InputTopic"): {"sns:Publish", *MANAGE},
     (OWNER, "", "FailureTopic"): {"sns:Publish", *MANAGE},
@@ -50,9 +33,9 @@ GIVEN = {
 PUBLISHERS = {(("AWS", account), "", "InputTopic"): {"sns:Publish"} for account in (PUBLISHER, SECOND_PUBLISHER)}
 CIRCUMSTANCES = {
     "": {},
-    "of this account": OF_ACCOUNT,
+    "of this account": {"aws:SourceAccount": ACCOUNT},
     "of another account": {"aws:SourceAccount": STRANGER},
-    "from the input topic": OF_INPUT_TOPIC,
+    "from the input topic": {"aws:SourceArn": DEFAULT.arn("InputTopic")},
     "from the failure topic": {"aws:SourceArn": DEFAULT.arn("FailureTopic")},
     "from another account's topic": {"aws:SourceArn": f"arn:aws:sns:{REGION}:{STRANGER}:InputTopic"},
 }
@@ -63,26 +46,22 @@ CIRCUMSTANCES = {
     ("template", "given"), [(DEFAULT, GIVEN), (ENCRYPTED, GIVEN), (SHARED, GIVEN | PUBLISHERS)], ids=lambda x: ""
 )
 def test_a_policy_gives_access_to_these_and_nobody_else(template, given, name):
-    """To accounts only without circumstances, because their identity policies may add what they like."""
-    for principal in (OWNER, CLOUDWATCH, SNS, EVENTS, *(("AWS", x) for x in (PUBLISHER, SECOND_PUBLISHER, STRANGER))):
-        for circumstance, context in CIRCUMSTANCES.items():
-            expected = given.get((principal, "" if principal[0] == "AWS" else circumstance, name), set())
-            assert allowed(template, name, principal, **context) == expected, (principal, circumstance)
-
-
-@pytest.mark.parametrize("name", ["InputTopic", "FailureTopic", *QUEUES])
-def test_access_needs_tls(name):
-    """Whatever other policies allow: events and reports travel by TLS alone."""
-    actions = {"sns:Publish"} if name in TOPICS else actions_of("sqs")
+    """By TLS. Without it, nobody may publish an event or a report, or do anything with a queue, whatever other policies
+    allow."""
+    statements, arn = resource_statements(template, name), template.arn(name)
+    actions = actions_of("sns" if name in TOPICS else "sqs")
     anybody = {"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"}
-    statements = [*resource_statements(SHARED, name), anybody]
-    for action in actions:
-        for principal in (OWNER, SNS, ("AWS", PUBLISHER)):
-            with_tls, without = (
-                allows(statements, action, SHARED.arn(name), {"aws:SecureTransport": tls}, principal)
-                for tls in ("true", "false")
-            )
-            assert with_tls and not without, action
+    needs_tls = {"InputTopic": {"sns:Publish"}, "FailureTopic": {"sns:Publish"}, "AlarmTopic": set()}
+    for principal in (OWNER, *ACCOUNTS, CLOUDWATCH, SNS, EVENTS):
+        for circumstance, context in CIRCUMSTANCES.items():
+            with_tls, without = (context | {"aws:SecureTransport": tls} for tls in ("true", "false"))
+            allowed = {action for action in actions if allows(statements, action, arn, with_tls, principal)}
+            expected = given.get((principal, "" if principal[0] == "AWS" else circumstance, name), set())
+            assert allowed == expected, (principal, circumstance)
+            permissive = [*statements, anybody]
+            denied = {action for action in actions if not allows(permissive, action, arn, without, principal)}
+            assert denied == needs_tls.get(name, actions), (principal, circumstance)
+            assert all(allows(permissive, action, arn, with_tls, principal) for action in actions)
 
 
 # --- Encryption -------------------------------------------------------------------------------------------------------
@@ -101,18 +80,16 @@ KEYS = {
 
 @pytest.mark.parametrize("type", KEYS)
 def test_everything_is_encrypted(type):
-    """Each topic, queue, table and log group is encrypted with AWS's key, or with that of KmsKeyArn."""
+    """Each topic, queue, table and log group is encrypted with AWS's key, or with that of KmsKeyArn. Neither CloudWatch
+    nor other accounts can use AWS's key: alarms, and what other accounts may publish, need a key of their own."""
     settings = {name for settings in KEYS[type] for name in settings}
-    for template, expected in zip((Template(Probe="true"), ENCRYPTED), KEYS[type], strict=True):
-        for name, properties in template.deployed(type).items():
-            # CloudWatch can't use AWS's key.
-            wanted = {} if name == "AlarmTopic" and template is not ENCRYPTED else expected
-            assert {key: properties[key] for key in settings & properties.keys()} == wanted, name
-
-
-def test_topics_for_other_accounts():
-    """They can't use AWS's key: what they publish to is not encrypted at rest, unless the stack has a key."""
-    assert "KmsMasterKeyId" not in SHARED.properties("InputTopic")
-    assert SHARED.properties("FailureTopic")["KmsMasterKeyId"] == AWS_KEY
     shared = Template(PublisherAccounts=PUBLISHER, KmsKeyArn=KEY)
-    assert shared.properties("InputTopic")["KmsMasterKeyId"] == KEY
+    for template, expected, plain in (
+        (DEFAULT, KEYS[type][0], {"AlarmTopic"}),
+        (SHARED, KEYS[type][0], {"AlarmTopic", "InputTopic"}),
+        (ENCRYPTED, KEYS[type][1], set()),
+        (shared, KEYS[type][1], set()),
+    ):
+        for name, properties in template.deployed(type).items():
+            wanted = {} if name in plain else expected
+            assert {key: properties[key] for key in settings & properties.keys()} == wanted, name

@@ -1,7 +1,5 @@
 """Each failure turns an alarm on, within minutes, that is published to the alarm topic; and nothing else does."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.template import recording
@@ -10,21 +8,19 @@ from tools.cloudformation import Template
 
 TEMPLATE = Template(Probe="true")
 ALARMS = TEMPLATE.deployed("AWS::CloudWatch::Alarm")
-# Namespace -> the dimension of its metrics, and the attribute of the resource that is its value.
-DIMENSIONS = {
-    "AWS/SQS": ("QueueName", "QueueName"),
-    "AWS/SNS": ("TopicName", "TopicName"),
-    "AWS/States": ("StateMachineArn", "Ref"),
-    "AWS/Lambda": ("FunctionName", "Ref"),
-}
+# Metrics that are not counts -> their units, which are those of the thresholds.
+UNITS = {"Overdue": "Seconds", "Lateness": "Milliseconds"}
 
 
 def dimension(namespace: str, resource: str) -> tuple[str, str]:
-    """The name and value of the dimension by which a metric of a resource is kept; our own are kept by stack."""
-    if namespace == "Punctual":
-        return "service", "punctual"
-    name, attribute = DIMENSIONS[namespace]
-    return name, TEMPLATE.resolve({"Ref": resource} if attribute == "Ref" else {"Fn::GetAtt": [resource, attribute]})
+    """The name and value of the dimension of a metric of a resource; our own are kept by stack."""
+    match namespace:
+        case "Punctual":
+            return "service", "punctual"
+        case "AWS/States":
+            return "StateMachineArn", TEMPLATE.arn(resource)
+    # The names that `Template` makes up are the logical ids.
+    return {"AWS/SQS": "QueueName", "AWS/SNS": "TopicName", "AWS/Lambda": "FunctionName"}[namespace], resource
 
 
 def each_minute(*values: float | None, every: int = 1) -> Minutes:
@@ -36,65 +32,60 @@ def each_minute(*values: float | None, every: int = 1) -> Minutes:
 AT_ONCE = [(each_minute(0, 1, 0, None, 3, None), {1, 4}), ([[0, 1], [0]], {0})]
 
 
-def failures() -> Iterator[tuple[str, str, str, list[tuple[Minutes, set[int]]]]]:
-    """What can go wrong: namespace, metric, and resource that show it, and series with the minutes of an alarm."""
-    for function in sorted(TEMPLATE.deployed("AWS::Serverless::Function").keys() - {"ProbeFunction"}):
-        yield "AWS/Lambda", "Errors", function, AT_ONCE
-        yield "AWS/Lambda", "Throttles", function, AT_ONCE
-    for machine in TEMPLATE.deployed("AWS::Serverless::StateMachine"):
-        yield "AWS/States", "ExecutionsFailed", machine, AT_ONCE
-        yield "AWS/States", "ExecutionsTimedOut", machine, AT_ONCE
-    for queue in sorted(TEMPLATE.deployed("AWS::SQS::Queue").keys() - {"InputQueue"}):  # Which nothing reads.
-        yield "AWS/SQS", "ApproximateNumberOfMessagesVisible", queue, AT_ONCE
-    yield "AWS/SNS", "NumberOfNotificationsFailed", "InputTopic", AT_ONCE
-    yield "AWS/SNS", "NumberOfNotificationsFailedToRedriveToDlq", "InputTopic", AT_ONCE
-    delays = [(each_minute(10, 299, 300, 301, 300, 900, None), {3, 5}), ([[200, 200], [10, 301], [301, 10]], {1, 2})]
-    yield "AWS/SQS", "ApproximateAgeOfOldestMessage", "InputQueue", delays
-    # A message that fails now and then is not worth a call at night.
-    rarely = [(each_minute(5, None, None, 1, every=10), set()), (each_minute(*[1] * 10, *[None] * 30), set())]
-    often = [(each_minute(1, 1, None, None, every=10), {*range(19, 39)})]
-    yield "Punctual", "Failed", "Ingest", rarely + often
-    yield "Punctual", "Retries", "Sweeper", AT_ONCE
-    overdue = [(each_minute(0.5, 60, 61, None), {2}), ([[40, 40], [5, 61], [61, 5]], {1, 2})]
-    yield "Punctual", "Overdue", "Sweeper", overdue
-    # An interval of 60 s has one sweep in a minute, or none, if it falls just outside.
-    sweeps = [
-        (each_minute(1, 12, 0, 0, 1, 0, 0, None, 1), {7}),
-        (each_minute(12, 1, None, None, None, None, 1), {4, 5}),
-    ]
-    yield "AWS/Lambda", "Invocations", "Sweeper", sweeps
+DELAYS = [(each_minute(10, 299, 300, 301, 300, 900, None), {3, 5}), ([[200, 200], [10, 301], [301, 10]], {1, 2})]
+# A message that fails now and then is not worth a call at night.
+OFTEN = [
+    (each_minute(5, None, None, 1, every=10), set()),
+    (each_minute(*[1] * 10, *[None] * 30), set()),
+    (each_minute(1, 1, None, None, every=10), {*range(19, 39)}),
+]
+OVERDUE = [(each_minute(0.5, 60, 61, None), {2}), ([[40, 40], [5, 61], [61, 5]], {1, 2})]
+# An interval of 60 s has one sweep in a minute, or none, if it falls just outside.
+NO_SWEEPS = [
+    (each_minute(1, 12, 0, 0, 1, 0, 0, None, 1), {7}),
+    (each_minute(12, 1, None, None, None, None, 1), {4, 5}),
+]
+PROBES = [
     # A value of 0 is an event of the probe on time, and two in a minute are none too many.
-    probes = [(each_minute(0, 0, 40, None, None, None, 0), {5}), ([[0, 0]] * 5, set())]
-    late = [
-        (each_minute(*[1000] * 6), set()),
-        (each_minute(*[1001] * 4, 1000, *[1001] * 5, 12), {9}),
-        ([[30] * 98 + [5000] * 2] * 6, {4, 5}),  # Beyond the 99th percentile, which one of a hundred is not.
-        ([[30] * 99 + [5000]] * 6, set()),
-    ]
-    yield "Punctual", "Lateness", "ProbeFunction", probes + late
+    (each_minute(0, 0, 40, None, None, None, 0), {5}),
+    ([[0, 0]] * 5, set()),
+    (each_minute(*[1000] * 6), set()),
+    (each_minute(*[1001] * 4, 1000, *[1001] * 5, 12), {9}),
+    ([[30] * 98 + [5000] * 2] * 6, {4, 5}),  # Beyond the 99th percentile, which one of a hundred is not.
+    ([[30] * 99 + [5000]] * 6, set()),
+]
+# What can go wrong: namespace, metric, and resource that show it, and series with the minutes of an alarm.
+FAILURES = [
+    *(("AWS/Lambda", name, id, AT_ONCE) for id in ("Ingest", "Sweeper", "Hold") for name in ("Errors", "Throttles")),
+    *(("AWS/States", f"Executions{how}", id, AT_ONCE) for id in ("Deliver", "Sweep") for how in ("Failed", "TimedOut")),
+    *(("AWS/SQS", "ApproximateNumberOfMessagesVisible", id, AT_ONCE) for id in ("InputDeadLetters", "Undelivered")),
+    ("AWS/SNS", "NumberOfNotificationsFailed", "InputTopic", AT_ONCE),
+    ("AWS/SNS", "NumberOfNotificationsFailedToRedriveToDlq", "InputTopic", AT_ONCE),
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage", "InputQueue", DELAYS),
+    ("Punctual", "Failed", "Ingest", OFTEN),
+    ("Punctual", "Retries", "Sweeper", AT_ONCE),
+    ("Punctual", "Overdue", "Sweeper", OVERDUE),
+    ("AWS/Lambda", "Invocations", "Sweeper", NO_SWEEPS),
+    ("Punctual", "Lateness", "ProbeFunction", PROBES),
+]
 
 
 def alarms_of(namespace: str, metric: str, resource: str) -> list[str]:
-    """The alarms that watch a metric of a resource. A metric of our own is one that the function has emitted."""
-    if namespace == "Punctual":
-        assert metric in recording.emitted(resource)
+    """The alarms that watch a metric of a resource."""
     name, value = dimension(namespace, resource)
     watched = {"Namespace": namespace, "MetricName": metric, "Dimensions": [{"Name": name, "Value": value}]}
     return [alarm for alarm, properties in ALARMS.items() if properties | watched == properties]
 
 
-@pytest.mark.parametrize(("namespace", "metric", "resource", "series"), [*failures()])
+@pytest.mark.parametrize(("namespace", "metric", "resource", "series"), FAILURES)
 def test_a_failure_turns_an_alarm_on(namespace, metric, resource, series):
-    """For the values that a metric gets in each minute, an alarm is on in these minutes and in no others."""
+    """For the values that a metric gets in each minute, an alarm is on in these minutes and in no others. A metric of
+    our own is one that the function has emitted."""
+    if namespace == "Punctual":
+        assert recording.of_functions()[resource].metrics[metric] == UNITS.get(metric, "Count")
     for values, expected in series:
         on = [minutes_on(ALARMS[alarm], values) for alarm in alarms_of(namespace, metric, resource)]
         assert set().union(*on) == expected, values
-
-
-def test_every_alarm_is_tested():
-    """Each alarm watches one of the metrics above."""
-    watching = {alarm for *metric, _ in failures() for alarm in alarms_of(*metric)}
-    assert watching == {*ALARMS}
 
 
 def test_a_message_that_fails_for_days_keeps_its_alarm_on():
@@ -107,28 +98,23 @@ def test_a_message_that_fails_for_days_keeps_its_alarm_on():
     assert on == {*range(min(on), len(minutes))} and min(on) < 30
 
 
-@pytest.mark.parametrize("more_points", [0, 2])
-def test_silence(more_points):
+def test_silence():
     """Without any values, only the alarms for what has stopped are on, and not before three minutes."""
     for name, alarm in ALARMS.items():
-        on = minutes_on(alarm, each_minute(*[1] * 40, *[None] * 100), more_points)
+        on = minutes_on(alarm, each_minute(*[1] * 40, *[None] * 100))
         if name in ("NoSweepAlarm", "ProbeMissingAlarm"):
-            assert min(on) >= 42 and {*range(45 + more_points, 140)} <= on
+            assert on == {*range(42, 140)}
         else:
-            assert not {minute for minute in on if minute >= 40 + (3 + more_points) * alarm["Period"] // 60}
+            assert not {minute for minute in on if minute >= 40 + 3 * alarm["Period"] // 60}
 
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_is_published(name):
-    """To the alarm topic, with what happened and what to do about it, and only when it turns on."""
+    """To the alarm topic, with what happened and what to do about it, and only when it turns on: it watches one of the
+    metrics above."""
+    assert name in {alarm for *metric, _ in FAILURES for alarm in alarms_of(*metric)}
     alarm = ALARMS[name]
     assert alarm["AlarmActions"] == [TEMPLATE.arn("AlarmTopic")]
     assert alarm.get("ActionsEnabled", True) is True
     assert len(alarm["AlarmDescription"].split(". ")) >= 2
     assert not alarm.keys() & {"OKActions", "InsufficientDataActions", "Metrics", "Unit"}
-
-
-def test_units():
-    """The thresholds are in the units that the functions emit."""
-    units = recording.emitted("Sweeper") | recording.emitted("ProbeFunction")
-    assert (units["Overdue"], units["Lateness"]) == ("Seconds", "Milliseconds")

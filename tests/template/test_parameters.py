@@ -8,85 +8,61 @@ import pytest
 
 from tools.cloudformation import ACCOUNT, REGION, ROOT, Template
 
-DEFAULT = Template()
+DEFAULT, PROBE = Template(), Template(Probe="true")
 PARAMETERS = DEFAULT.text["Parameters"]
+FUNCTIONS, LOGS = PROBE.deployed("AWS::Serverless::Function"), PROBE.deployed("AWS::Logs::LogGroup")
 TOPIC, KEY = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/mrk-1a"
 ALIAS = f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/a"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/team/boundary"
+
+# Parameter -> values that are accepted. The other parameters list their values, which tests/docs compare with the
+# documents, like every default.
+ACCEPTED = {
+    "IngestBatchingSeconds": ["0", "1", "5"],
+    "TargetTopicArns": ["", TOPIC, f"{TOPIC},arn:aws-cn:sns:*:{ACCOUNT}:a?", "arn:" + "a" * 2044],
+    "TargetKmsKeyArns": ["", KEY, f"{KEY},{KEY}"],
+    "PublisherAccounts": ["", "111111111111", "111111111111,222222222222"],
+    "KmsKeyArn": ["", KEY, KEY.replace("aws", "aws-us-gov")],
+    "PermissionsBoundaryArn": ["", BOUNDARY, "arn:aws-cn:iam::aws:policy/PowerUserAccess"],
+    "AlarmEmail": ["", "night@example.com"],
+}
+# Parameter -> values that would not work.
+REFUSED = {
+    "IngestBatchingSeconds": ["-1", "6", "300", "x"],
+    "TargetTopicArns": [f"{TOPIC}, {TOPIC}", f"{TOPIC},", f",{TOPIC}", "a", "*", f"{TOPIC},a", "arn:" + "a" * 2045],
+    "TargetKmsKeyArns": [f"{KEY}, {KEY}", "k", ALIAS, f"{KEY},arn:aws:kms:::key/" + "a" * 2045],
+    "PublisherAccounts": ["1" * 11, "1" * 13, "111111111111, 222222222222", "111111111111,", "a", "*"],
+    # IAM policies name it, where an alias or an id means nothing.
+    "KmsKeyArn": ["alias/a", ALIAS, "mrk-1a", f"{KEY},{KEY}", f"{KEY} ", "*"],
+    "PermissionsBoundaryArn": ["boundary", f"arn:aws:iam::{ACCOUNT}:role/r", f"{BOUNDARY} "],
+    "AlarmEmail": [],
+}
 
 
 def accepts(name: str, value: str) -> bool:
     """Whether CloudFormation accepts a value of a parameter.
     (docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html)"""
     parameter = PARAMETERS[name]
-    if parameter["Type"] == "Number" and not re.fullmatch(r"-?\d+(\.\d+)?", value):
-        return False
-    if allowed := parameter.get("AllowedValues"):
-        return value in map(str, allowed)
-    if "MinValue" in parameter and not parameter["MinValue"] <= float(value) <= parameter["MaxValue"]:
-        return False
-    return len(value) <= parameter.get("MaxLength", 4096) and bool(
-        re.fullmatch(parameter.get("AllowedPattern", ".*"), value, re.DOTALL)
-    )
+    if parameter["Type"] == "Number":
+        return bool(re.fullmatch(r"-?\d+", value)) and parameter["MinValue"] <= int(value) <= parameter["MaxValue"]
+    pattern = parameter.get("AllowedPattern", ".*")
+    return len(value) <= parameter.get("MaxLength", 4096) and bool(re.fullmatch(pattern, value, re.DOTALL))
 
 
-BOOLEAN = (["true", "false"], ["yes", "True", "", "1"])
-# Parameter -> values that are accepted, the default first, and values that are not.
-VALUES = {
-    "SweepIntervalSeconds": (["5", "10", "20", "30", "60"], ["1", "0", "15", "120", ""]),
-    "IngestBatchingSeconds": (["0", "1", "5"], ["-1", "6", "300", "x"]),
-    **dict.fromkeys(("EnforceUser", "Dashboard"), BOOLEAN),
-    **dict.fromkeys(("Probe", "Tracing"), (["false", "true"], BOOLEAN[1])),
-    "TargetTopicArns": (
-        ["", TOPIC, f"{TOPIC},arn:aws-cn:sns:*:{ACCOUNT}:a?", "arn:" + "a" * 2044],
-        [f"{TOPIC}, {TOPIC}", f"{TOPIC},", f",{TOPIC}", "orders", "*", f"{TOPIC},orders", "arn:" + "a" * 2045],
-    ),
-    "TargetKmsKeyArns": (
-        ["", KEY, f"{KEY},{KEY}"],
-        [f"{KEY}, {KEY}", "k", ALIAS, f"{KEY},arn:aws:kms:::key/" + "a" * 2045],
-    ),
-    "PublisherAccounts": (
-        ["", "111111111111", "111111111111,222222222222"],
-        ["11111111111", "1111111111111", "111111111111, 222222222222", "111111111111,", "a", "*"],
-    ),
-    # IAM policies name it, where an alias or an id means nothing.
-    "KmsKeyArn": (
-        ["", KEY, KEY.replace("aws", "aws-us-gov")],
-        ["alias/a", ALIAS, "mrk-1a", f"{KEY},{KEY}", f"{KEY} ", "*"],
-    ),
-    "PermissionsBoundaryArn": (
-        ["", BOUNDARY, "arn:aws-cn:iam::aws:policy/PowerUserAccess"],
-        ["boundary", f"arn:aws:iam::{ACCOUNT}:role/r", f"{BOUNDARY} "],
-    ),
-    "AlarmEmail": (["", "night@example.com"], []),
-    "ExecutionLogLevel": (["ALL", "ERROR", "FATAL", "OFF"], ["all", "DEBUG", "False", ""]),
-    # docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-    "LogRetentionDays": (["30", "1", "731"], ["0", "2", "31", "366", ""]),
-    "PythonRuntime": (["python3.13", "python3.14"], ["python3.12", "python3.9", "nodejs22.x", ""]),
-    "Architecture": (["arm64", "x86_64"], ["arm", "x86", ""]),
-}
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_values_of_a_parameter(name):
-    """A value that would not work is refused before anything is deployed, with an explanation of the pattern."""
-    good, bad = VALUES[name]
-    assert str(PARAMETERS[name]["Default"]) == good[0]
-    assert [value for value in good if not accepts(name, value)] == []
-    assert [value for value in bad if accepts(name, value)] == []
-    assert ("AllowedPattern" in PARAMETERS[name]) == ("ConstraintDescription" in PARAMETERS[name])
-
-
-def test_the_console_shows_every_parameter_once():
-    """In one of its groups."""
+def test_values_of_parameters():
+    """A value that would not work is refused before anything is deployed, with an explanation of the pattern. The
+    console shows every parameter once, in one of its groups."""
+    for name, parameter in PARAMETERS.items():
+        assert ("AllowedValues" in parameter) == (name not in ACCEPTED)
+        assert ("AllowedPattern" in parameter) == ("ConstraintDescription" in parameter)
+    for name in ACCEPTED:
+        assert [value for value in ACCEPTED[name] if not accepts(name, value)] == []
+        assert [value for value in REFUSED[name] if accepts(name, value)] == []
     groups = DEFAULT.text["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
 
 
 # --- What they change -------------------------------------------------------------------------------------------------
-
-PROBE = Template(Probe="true")
-FUNCTIONS, LOGS = PROBE.deployed("AWS::Serverless::Function"), PROBE.deployed("AWS::Logs::LogGroup")
 
 
 def settings(template: Template) -> dict[str, Any]:
@@ -141,7 +117,7 @@ def test_what_a_parameter_changes(name, value):
     assert {path: after.get(path) for path in changed if not POLICIES.fullmatch(path)} == CHANGES[name, value]
 
 
-@pytest.mark.parametrize("interval", VALUES["SweepIntervalSeconds"][0])
+@pytest.mark.parametrize("interval", PARAMETERS["SweepIntervalSeconds"]["AllowedValues"])
 def test_the_horizon_of_an_interval(interval):
     """A sweep finds an event at least three seconds before it is due: time to read, start and retry. Waiting in Express
     is the largest cost, so it is not more. Ingest and Sweeper have the same one: otherwise an event could be late."""
@@ -157,12 +133,8 @@ OPTIONAL = {
     "AlarmSubscription": {"AlarmEmail": "night@example.com"},
     **{name: {"Probe": "true"} for name in DEFAULT.text["Resources"] if name.startswith("Probe")},
 }
-CHOICES = {
-    **{name: ["true", "false"] for name in ("Probe", "Dashboard")},
-    **{name: ["", KEY] for name in ("KmsKeyArn", "TargetKmsKeyArns")},
-    **{name: ["", VALUES[name][0][1]] for name in ("TargetTopicArns", "PublisherAccounts", "PermissionsBoundaryArn")},
-    "AlarmEmail": ["", "night@example.com"],
-}
+CHOICES = {name: ["true", "false"] for name in ("Probe", "Dashboard")}
+CHOICES |= {name: values[:2] for name, values in ACCEPTED.items() if name != "IngestBatchingSeconds"}
 
 
 def test_every_combination_is_complete():
@@ -189,15 +161,8 @@ def test_partitions(partition):
         text = json.dumps([settings(template), template.properties("OperationDashboard"), template.outputs()])
         assert {*re.findall(r"arn:(aws[a-z-]*|\*):", text)} == {partition}
         assert REGION not in text and ACCOUNT not in text.replace(everything["PublisherAccounts"], "", 1)
-
-
-def test_the_operators_policy():
-    """Its partition is filled in like its Region, and it names the tables as the template does."""
-    policy = (ROOT / "examples/operator-policy.json").read_text()
-    assert {*re.findall(r"arn:([\w*-]+):", policy)} == {"PARTITION"}
-    named = Template({"AWS::StackName": "STACK"})
-    for table in ("Parked", "Register"):
-        assert f':table/{named.properties(table)["TableName"]}"' in policy
+    # That of the operators is filled in like the Region.
+    assert {*re.findall(r"arn:([\w*-]+):", (ROOT / "examples/operator-policy.json").read_text())} == {"PARTITION"}
 
 
 # --- Limits and outputs -----------------------------------------------------------------------------------------------
@@ -217,12 +182,12 @@ def test_the_environment_fits():
 
 
 def test_outputs():
-    """What scripts, the command and other stacks read."""
-    references = {
-        **{f"{name}Arn": name for name in ("InputTopic", "FailureTopic", "AlarmTopic", "Deliver", "Sweep")},
-        **{f"{name}TableName": name for name in ("Parked", "Register")},
-        **{f"{name}Url": name for name in ("InputDeadLetters", "Undelivered")},
+    """What scripts, the command and other stacks read: the name, the URL, or the ARN of what each is named for."""
+    arns = {f"{name}Arn": name for name in ("InputTopic", "FailureTopic", "AlarmTopic", "Deliver", "Sweep")}
+    arns |= {f"{user}RoleArn": f"{user}Role" for user in ("Deliver", "Ingest", "Sweeper")}
+    references = {f"{name}TableName": name for name in ("Parked", "Register")}
+    references |= {f"{name}Url": name for name in ("InputDeadLetters", "Undelivered")}
+    expected = {output: DEFAULT.arn(name) for output, name in arns.items()}
+    assert DEFAULT.outputs() == expected | {
+        output: DEFAULT.resolve({"Ref": name}) for output, name in references.items()
     }
-    expected = {output: DEFAULT.resolve({"Ref": name}) for output, name in references.items()}
-    expected |= {f"{user}RoleArn": DEFAULT.arn(f"{user}Role") for user in ("Deliver", "Ingest", "Sweeper")}
-    assert DEFAULT.outputs() == expected

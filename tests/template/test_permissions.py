@@ -4,16 +4,16 @@ What they do is recorded while they run, and what AWS does for them is documente
 request, and about every other request that their services know, follows from the policies.
 """
 
-from collections.abc import Iterator
+import os
 from functools import cache
+from unittest.mock import patch
 
-import botocore.session
 import pytest
-from punctual_core.event import Rules
+from punctual_core import ingest
 
 from tests.conftest import OWN_FAILURE_TOPIC, TARGET
 from tests.template import recording
-from tests.template.iam import allows, role_statements, trust_statements
+from tests.template.iam import actions_of, allows, role_statements, statements_of
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 KEY, TARGET_KEY = (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{name}" for name in ("stack", "target"))
@@ -44,13 +44,9 @@ TEMPLATES = {
 EVERYTHING = [*TEMPLATES][-1]
 each_template = pytest.mark.parametrize("template", TEMPLATES, ids=["default", "probe", "limited", "any", "everything"])
 
-SERVICES = {"Function": "lambda", "StateMachine": "states", "Schedule": "scheduler"}
-USERS = {
-    user: service
-    for type, service in SERVICES.items()
-    for namespace in ("Serverless", "Scheduler")
-    for user in EVERYTHING.deployed(f"AWS::{namespace}::{type}")
-}
+# Function, state machine, or schedule -> the service that acts in its role.
+USERS = dict.fromkeys(("Ingest", "Sweeper", "Hold", "ProbeFunction"), "lambda")
+USERS |= dict.fromkeys(("Deliver", "Sweep"), "states") | dict.fromkeys(("Clock", "ProbeSchedule"), "scheduler")
 each_user = pytest.mark.parametrize("user", USERS)
 
 
@@ -82,130 +78,101 @@ TRACE_EXECUTIONS = {*TRACE, "xray:GetSamplingRules", "xray:GetSamplingTargets"}
 # (docs.aws.amazon.com/sns/latest/dg/sns-key-management.html,
 # docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html)
 USE_KEY = {"kms:Decrypt", "kms:GenerateDataKey"}
-USE_STACKS_KEY = {"Ingest", "Sweeper", "Deliver", "Sweep", "ProbeSchedule"}
 PUBLISHERS = {"Ingest", "Sweeper", "Deliver"}
 
 
-def recorded(user: str) -> recording.Recording:
-    """What a function or state machine did."""
-    return (recording.of_functions() | recording.of_machines())[user]
-
-
-def needed(template: Template, user: str) -> Iterator[tuple[str, str]]:
-    """The requests that a user of a role makes, or that AWS makes for it, as pairs of action and resource."""
-    properties = template.properties(user)
-    if USERS[user] == "scheduler":
-        target = properties["Target"]["Arn"]
-        yield "states:StartExecution" if ":states:" in target else "sns:Publish", target
-    else:
-        # The recorded calls name some topics; the promise is about all that an event may name.
-        yield from ((call.action, call.resource) for call in recorded(user).calls if call.action != "sns:Publish")
-    if USERS[user] == "lambda":
-        log = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{properties['LoggingConfig']['LogGroup']}:log-stream:a"
-        yield from ((action, log) for action in WRITE_LOG)
-        yield from ((action, "*") for action in TRACE)
-        for source in properties.get("Events", {}).values():
-            if source["Type"] == "SQS":
-                yield from ((action, source["Properties"]["Queue"]) for action in POLL_QUEUE)
-    if USERS[user] == "states":
-        yield from ((action, "*") for action in (*DELIVER_LOGS, *TRACE_EXECUTIONS))
-    keys = [template.resolve({"Ref": "KmsKeyArn"})] if user in USE_STACKS_KEY else []
+def needed(template: Template, user: str) -> set[tuple[str, str]]:
+    """The requests that a user of a role makes, and those that AWS makes for it, as pairs of action and resource."""
+    properties, of_aws, keys = template.properties(user), set(), []
+    match USERS[user]:
+        case "scheduler":
+            target = properties["Target"]["Arn"]
+            calls = {("states:StartExecution" if ":states:" in target else "sns:Publish", target)}
+        case "states":
+            calls = recording.of_machine(user).calls
+            of_aws = {(action, "*") for action in (*DELIVER_LOGS, *TRACE_EXECUTIONS)}
+        case "lambda":
+            # The recorded calls name some topics; the promise is about all that an event may name.
+            calls = {call for call in recording.of_functions()[user].calls if call[0] != "sns:Publish"}
+            log = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{properties['LoggingConfig']['LogGroup']}:log-stream:a"
+            of_aws = {*((action, log) for action in WRITE_LOG), *((action, "*") for action in TRACE)}
+    if user == "Ingest":
+        of_aws |= {(action, template.arn("InputQueue")) for action in POLL_QUEUE}
+    if any(action.startswith(("sqs:", "sns:", "dynamodb:")) for action, _ in calls):
+        keys.append(template.resolve({"Ref": "KmsKeyArn"}))
     if user in PUBLISHERS:
-        yield from (("sns:Publish", topic) for topic in publishable(template, user))
+        # Neither the input topic, where an event would loop, nor the alarm topic; and the topic for reports.
+        topics = TEMPLATES[template] - OWN_TOPICS | {template.arn("FailureTopic")}
+        topics |= {PROBE_TOPIC} if user == "Deliver" and template.exists("ProbeTopic") else set()
+        calls = calls | {("sns:Publish", topic) for topic in topics}
         keys += template.resolve({"Ref": "TargetKmsKeyArns"}).split(",")
-    yield from ((action, key) for key in keys if key for action in USE_KEY)
-
-
-def publishable(template: Template, user: str) -> set[str]:
-    """The topics that a publisher may publish to: those that TargetTopicArns says, but neither the input topic, where
-    an event would loop, nor the alarm topic; and the topic for reports, and the probe's."""
-    topics = TEMPLATES[template] - OWN_TOPICS | {template.arn("FailureTopic")}
-    return topics | {PROBE_TOPIC} if user == "Deliver" and template.exists("ProbeTopic") else topics
+    return calls | of_aws | {(action, key) for key in keys if key for action in USE_KEY}
 
 
 @cache
-def requests() -> list[tuple[str, str]]:
+def requests() -> set[tuple[str, str]]:
     """Every request that there is: each action of the services that the policies name, about every resource of the
     stack and one of each kind that is not the stack's. "*" stands for requests about no resource."""
-    session, place, resources = botocore.session.get_session(), f"{REGION}:{ACCOUNT}", {}
-    for service, type, others in (
-        ("sqs", "AWS::SQS::Queue", [f"arn:aws:sqs:{place}:other"]),
-        ("dynamodb", "AWS::DynamoDB::Table", [f"arn:aws:dynamodb:{place}:table/{x}" for x in ("a", "Parked/index/i")]),
-        ("stepfunctions", "AWS::Serverless::StateMachine", [f"arn:aws:states:{place}:stateMachine:other"]),
-        ("lambda", "AWS::Serverless::Function", [f"arn:aws:lambda:{place}:function:other"]),
-        ("sns", "AWS::SNS::Topic", TOPICS),
-        ("sts", "AWS::IAM::Role", ["*"]),
-    ):
-        resources[service] = {*map(EVERYTHING.arn, EVERYTHING.resources(type)), *others}
-    resources["kms"] = {KEY, TARGET_KEY, FOREIGN_KEY, f"arn:aws:kms:{place}:key/other"}
-    groups = [EVERYTHING.resolve({"Ref": name}) for name in EVERYTHING.resources("AWS::Logs::LogGroup")]
-    resources["logs"] = {f"arn:aws:logs:{place}:log-group:{name}:log-stream:a" for name in [*groups, "other"]}
-    resources["xray"] = {"*"}
-    found = [(action, "*") for action in DELIVER_LOGS]
-    for service, arns in resources.items():
-        model = session.get_service_model(service)
-        for name in model.operation_names:
-            action = f"{model.signing_name}:{name}"
-            if action not in DELIVER_LOGS:
-                found += [(recording.IAM_ACTIONS.get(action, action), arn) for arn in arns]
+    place = f"{REGION}:{ACCOUNT}"
+    others = ("sqs:{}:other", "dynamodb:{}:table/other", "dynamodb:{}:table/Parked/index/i", "kms:{}:key/other")
+    others += ("states:{}:stateMachine:other", "lambda:{}:function:other", "logs:{}:log-group:other:*")
+    arns = {KEY, TARGET_KEY, FOREIGN_KEY, *TOPICS, *(f"arn:aws:{other.format(place)}" for other in others)}
+    kinds = ("Queue", "Table", "Topic", "Function", "StateMachine", "Role", "LogGroup")
+    arns |= {EVERYTHING.arn(id) for id, item in EVERYTHING.text["Resources"].items() if item["Type"].endswith(kinds)}
+    found = {(action, "*") for action in DELIVER_LOGS}
+    for service in ("sqs", "dynamodb", "stepfunctions", "lambda", "sns", "sts", "kms", "logs", "xray"):
+        for action in actions_of(service) - DELIVER_LOGS:
+            kind = f"arn:aws:{'iam' if service == 'sts' else action.partition(':')[0]}:"
+            about = (arn.replace(":*", ":log-stream:a") for arn in arns if arn.startswith(kind))
+            found |= {(action, "*"), *((action, arn) for arn in about)}
     return found
 
 
 # --- The decisions ----------------------------------------------------------------------------------------------------
 
-ITEMS = ("lane-00", "lane-15", "lease-of-lane-07", "clock", "order-4711")
+# The partitions of tables that a request may be about.
+KEYS = [("lane-00",), ("lane-15",), ("lease-of-lane-07",), ("clock",), ("order-4711",), ("clock", "lane-00")]
 
 
 @each_user
 @each_template
 def test_a_role_allows_what_is_needed_and_nothing_else(template, user):
-    """Of all requests that there are, each role allows exactly those that are made in it."""
+    """Of all requests that there are, each role allows exactly those that are made in it. Of the table of parked
+    events, Sweep reads and writes the item that says when it started, and no event and no lease."""
     if not template.exists(user):
         return
     statements = role_statements(template, role_of(template, user))
     allowed = {
-        (action, arn)
+        (action, arn, keys)
         for action, arn in requests()
-        for key in (ITEMS if action.startswith("dynamodb:") else [""])
-        if allows(statements, action, arn, {"dynamodb:LeadingKeys": [key]} if key else {})
+        for keys in (KEYS if action.startswith("dynamodb:") else [()])
+        if allows(statements, action, arn, {"dynamodb:LeadingKeys": [*keys]})
     }
-    assert allowed == {*needed(template, user)}
+    keys_of_user = [("clock",)] if user == "Sweep" else KEYS
+    assert allowed == {
+        (action, arn, keys)
+        for action, arn in needed(template, user)
+        for keys in (keys_of_user if action.startswith("dynamodb:") else [()])
+    }
 
 
-@pytest.mark.parametrize("user", ["Ingest", "Sweeper", "Hold", "ProbeFunction", "Deliver", "Sweep"])
-def test_every_recorded_call_is_allowed(user):
-    """With the items and attributes that it names, in every lane."""
-    statements = role_statements(EVERYTHING if user == "ProbeFunction" else DEFAULT, role_of(EVERYTHING, user))
-    for call in recorded(user).calls:
-        for context in call.contexts:
-            assert allows(statements, call.action, call.resource, context), (call, context)
-
-
-@pytest.mark.parametrize("action", ["dynamodb:GetItem", "dynamodb:PutItem"])
-def test_sweep_reaches_one_item(action):
-    """Sweep reads and writes the item that says when it started, and no event and no lease in the same table."""
-    statements = role_statements(DEFAULT, role_of(DEFAULT, "Sweep"))
-    for keys in (["lane-00"], ["lease-of-lane-00"], ["clock", "lane-00"]):
-        assert not allows(statements, action, DEFAULT.arn("Parked"), {"dynamodb:LeadingKeys": keys})
-
-
-def test_reports_go_to_the_failure_topics():
-    """Of the event, or of the stack. Payloads go to the target."""
-    reports = {DEFAULT.arn("FailureTopic"), OWN_FAILURE_TOPIC}
-    assert recorded("Ingest").topics == recorded("Sweeper").topics == reports
-    assert recorded("Deliver").topics == {*reports, TARGET}
+@pytest.mark.parametrize("function", ["Ingest", "Sweeper"])
+def test_reports_go_to_the_failure_topics(function):
+    """Of the event, or of the stack."""
+    topics = {resource for action, resource in recording.of_functions()[function].calls if action == "sns:Publish"}
+    assert topics == {DEFAULT.arn("FailureTopic"), OWN_FAILURE_TOPIC}
 
 
 @each_template
 def test_ingest_accepts_the_targets_that_deliver_may_publish_to(template):
-    """An event is refused at once, not when it is due."""
-    environment = template.environment("Ingest")
-    rules = Rules(environment["INPUT_TOPIC_ARN"], tuple(environment["TARGET_TOPIC_ARNS"].split(",")))
+    """An event is refused at once, not when it is due. FailureTopic can't be denied to Deliver, which reports there."""
+    with patch.dict(os.environ, template.environment("Ingest")):
+        rules = ingest._from_environment().rules
     statements = role_statements(template, role_of(template, "Deliver"))
-    for topic in TOPICS - OWN_TOPICS | ({PROBE_TOPIC} if template.exists("ProbeTopic") else set()):
-        if topic.split(":")[3] == REGION:
-            assert allows(statements, "sns:Publish", topic) == (rules.objection_to(topic) is None), topic
-    assert rules.objection_to(template.arn("InputTopic"))
+    topics = {topic for topic in TOPICS if topic.split(":")[3] == REGION}
+    for topic in topics | ({PROBE_TOPIC} if template.exists("ProbeTopic") else set()):
+        is_target = topic != template.arn("FailureTopic") and allows(statements, "sns:Publish", topic)
+        assert is_target == (rules.objection_to(topic) is None), topic
 
 
 # --- Whose a role is --------------------------------------------------------------------------------------------------
@@ -222,10 +189,10 @@ def test_every_role_has_one_user(template):
 def test_a_role_is_assumed_by_its_service_alone(user):
     """And for this account alone, so that another account that knows its name can't have the service use it.
     (docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html; Lambda has no such condition.)"""
-    statements = trust_statements(EVERYTHING, role_of(EVERYTHING, user))
+    statements = statements_of([EVERYTHING.properties(role_of(EVERYTHING, user))["AssumeRolePolicyDocument"]])
     for account in (ACCOUNT, OTHER_ACCOUNT):
         context = {"aws:SourceAccount": account}
-        for service in {*SERVICES.values(), "events"}:
+        for service in {*USERS.values(), "events"}:
             principal = ("Service", f"{service}.amazonaws.com")
             expected = service == USERS[user] and (account == ACCOUNT or service == "lambda")
             assert allows(statements, "sts:AssumeRole", "*", context, principal) == expected
