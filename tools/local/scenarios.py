@@ -69,8 +69,7 @@ class LocalRun(Run):
             max_lateness=max_lateness,
         )
         consumer.subscribe(self.failure_topic)
-        self._sqs, self._dynamodb = stack.client("sqs"), stack.client("dynamodb")
-        self._states = stack.client("stepfunctions")
+        self._dynamodb, self._states = stack.client("dynamodb"), stack.client("stepfunctions")
         self._inside: dict[str, Inside] = {}
 
     def inside(self, outcome: Outcome) -> Inside:
@@ -156,11 +155,7 @@ class LocalRun(Run):
         if left := [item for item in self._parked() if item["lane"]["S"] != CLOCK]:
             yield f"{len(left)} items are left in the Parked table"
         for queue in ("InputQueue", "InputDeadLetters", "Undelivered"):
-            attributes = self._sqs.get_queue_attributes(
-                QueueUrl=self.stack.physical_id(queue),
-                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-            )["Attributes"]
-            if count := sum(map(int, attributes.values())):
+            if count := self.stack.messages_in(queue):
                 yield f"{count} messages are left in {queue}"
 
 

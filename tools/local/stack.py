@@ -98,6 +98,12 @@ class LocalStack(Emulator):
         )["StackResourceDetail"]
         return str(detail["PhysicalResourceId"])
 
+    def messages_in(self, queue: str) -> int:
+        """How many messages one of the stack's queues holds, by its logical id; also those that somebody works on."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.physical_id(queue), AttributeNames=names)
+        return sum(map(int, answer["Attributes"].values()))
+
     def client(self, service: str, **config: Any) -> Any:
         """A boto3 client with every permission. `config` goes to botocore (max_pool_connections=50)."""
         return self._session.client(
