@@ -6,23 +6,20 @@
 
 import argparse
 import math
-import os
-import platform
-import signal
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from tools.documents import markdown_table
+from tools.documents import conditions, markdown_table
 from tools.drills import upgrade
 from tools.drills.drills import DRILLS, Drill
 from tools.drills.ledger import OUTCOMES, UNCONCERNED_SECONDS
 from tools.drills.proxy import FaultProxy
 from tools.drills.scenes import Scene
-from tools.local import Consumer, LocalStack, LocalStackError
+from tools.local import Consumer, LocalStack
+from tools.local.shell import exit_on_failure
 
 WARM_UP = 50  # events
 MOST_LISTED = 10  # payloads of events with a problem
@@ -98,14 +95,10 @@ def main() -> None:
     if not drills:
         sys.exit(f"No drill has such a name. The drills are: {', '.join(drill.name for drill in DRILLS)}")
     upgrade.commit = options.commit
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the emulator ends, too
     started_at = time.monotonic()
-    try:
+    with exit_on_failure():
         results = run_all(drills, options.events)
-    except LocalStackError as error:
-        sys.exit(f"\n{error}")
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
-    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, {(time.monotonic() - started_at) / 60:.0f} minutes:\n")
+    print(f"\n{conditions()}, {(time.monotonic() - started_at) / 60:.0f} minutes:\n")
     print(markdown_table(COLUMNS, [result.cells for result in results]))
     sys.exit(any(result.problems for result in results))
 
