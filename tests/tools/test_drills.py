@@ -77,9 +77,9 @@ def test_the_ledger_enters_what_arrives_and_ignores_other_drills():
     ledger.expect("b", "execution-of-b", DUE)
     assert ledger.outcomes() == {"missing": 2}
     for key, late in ("a", 2), ("b", 4), ("of another drill", 9):
-        ledger.deliver(key, DUE + seconds(late))
-        ledger.report(key)
-    assert [entry.arrivals for entry in ledger] == [2, 2]
+        ledger.arrive(key, DUE + seconds(late))
+        ledger.arrive(key, None)
+    assert [(len(entry.deliveries), entry.reports) for entry in ledger.values()] == [(1, 1), (1, 1)]
     ledger.concern(["execution-of-a"])
     assert [ledger.latest_seconds(is_concerned=is_so) for is_so in (True, False)] == [2, 4]
     with pytest.raises(ValueError, match="already published"):
@@ -90,7 +90,7 @@ def test_a_drill_finds_broken_promises_faults_that_never_happened_and_problems_o
     ledger = Ledger()
     for key in "abc":
         ledger.expect(key, f"execution-of-{key}", DUE)
-    ledger.deliver("c", DUE + seconds(2))
+    ledger.arrive("c", DUE + seconds(2))
     scene = SimpleNamespace(ledger=ledger, attempts=None, problems=["too slow"], faults=[Fault(throttle)], notes=[])
     result = judge(Drill(no_fault, limit_seconds=8), scene)
     assert result.problems == ["2 missing: a, b", "too slow", "a fault never happened"]

@@ -69,16 +69,16 @@ def judge(drill: Drill, scene: Scene) -> Result:
     """What a drill has found."""
     ledger, limit = scene.ledger, drill.limit_seconds
     broken: defaultdict[str, list[str]] = defaultdict(list)
-    for entry in ledger:
+    for entry in ledger.values():
         for problem in entry.broken_promises(scene.attempts, limit):
             broken[problem].append(entry.key)
     problems = [f"{len(keys)} {problem}: {', '.join(keys[:MOST_LISTED])}" for problem, keys in broken.items()]
     problems += [*scene.problems, *("a fault never happened" for fault in scene.faults if not fault.hits)]
-    if unconcerned := sum(not entry.is_concerned for entry in ledger):
+    if unconcerned := sum(not entry.is_concerned for entry in ledger.values()):
         late, most = ledger.latest_seconds(is_concerned=False), UNCONCERNED_SECONDS
         scene.notes.append(f"{unconcerned} events that the fault did not concern: {late:.1f} s late (limit: {most} s)")
-    outcomes = ledger.outcomes()
-    counts = [outcomes.total(), *(outcomes[name] for name in OUTCOMES), sum(entry.arrivals > 1 for entry in ledger)]
+    outcomes, repeated = ledger.outcomes(), sum(entry.arrivals > 1 for entry in ledger.values())
+    counts = len(ledger), *(outcomes[name] for name in OUTCOMES), repeated
     lateness = f"{ledger.latest_seconds(is_concerned=True):.1f} s", "-" if limit == math.inf else f"{limit} s"
     return Result([drill.title, *map(str, counts), *lateness], problems)
 

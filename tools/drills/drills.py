@@ -110,7 +110,7 @@ def calls_hang(scene: Scene) -> None:
     """One StartExecution of Ingest, one of the Sweeper, and one Query of a lane with events due hang"""
     scene.publish_all()
     lane, executions = _busiest_lane(scene)
-    due = min(entry.due for entry in scene.ledger if entry.execution == executions[0])
+    due = min(entry.due for entry in scene.ledger.values() if entry.execution in executions)
     time.sleep(max((due - datetime.now(UTC)).total_seconds() - scene.horizon_seconds, 0))
     near, far = (scene.event(f"{scene.name}-in-{seconds}", _in_seconds(seconds)) for seconds in (4, 20))
     with scene.broken(
@@ -160,7 +160,7 @@ def lane_throttled(scene: Scene) -> None:
 
 
 def calls_fail(scene: Scene) -> None:
-    """A fourth of the calls is throttled, a fourth of the others loses its response, ten batches are unprocessed"""
+    """Of the calls, one in four is throttled, and one in four loses its response; ten batches are left unprocessed"""
     throttled = {"StartExecution", "PutItem", "UpdateItem", "DeleteItem", "Query"}
     with scene.broken(
         Fault(faults.leave_unprocessed, {"BatchWriteItem"}, when=faults.first(10)),

@@ -61,50 +61,36 @@ class Entry:
             yield "repeated more often than they were started"
 
 
-class Ledger:
-    """The entries of one drill, by payload. What belongs to other drills is ignored."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
+class Ledger(dict[str, Entry]):
+    """The entries of one drill, by payload."""
 
     def expect(self, key: str, execution: str, due: datetime) -> None:
         """Enter a published event. Raises ValueError if its payload is already in use: two could not be told apart."""
-        if key in self._entries:
+        if key in self:
             raise ValueError(f"An event with the payload {key} was already published")
-        self._entries[key] = Entry(key, execution, due)
+        self[key] = Entry(key, execution, due)
 
-    def withdraw(self, key: str) -> None:
-        """Enter that an event was canceled or replaced in time."""
-        self._entries[key].withdrawn = True
-
-    def deliver(self, key: str, at: datetime) -> None:
-        """Enter an arrival on the target topic."""
-        if entry := self._entries.get(key):
-            entry.deliveries.append(at)
-
-    def report(self, key: str) -> None:
-        """Enter the arrival of a failure report."""
-        if entry := self._entries.get(key):
-            entry.reports += 1
+    def arrive(self, key: str, sent_at: datetime | None) -> None:
+        """Enter an arrival on the target topic, or else of a failure report. That of another drill is ignored."""
+        if entry := self.get(key):
+            entry.reports += sent_at is None
+            entry.deliveries += [sent_at] if sent_at else []
 
     def concern(self, executions: Collection[str]) -> None:
         """Enter that the fault concerns only the events with these execution names."""
-        for entry in self:
+        for entry in self.values():
             entry.is_concerned = entry.execution in executions
 
     def interrupt(self, executions: Collection[str]) -> None:
         """Enter that the emulator stopped while the executions with these names were running."""
-        for entry in self:
+        for entry in self.values():
             entry.interrupted = entry.execution in executions
 
     def outcomes(self) -> Counter[str]:
         """How many events have had each outcome so far."""
-        return Counter(entry.outcome for entry in self)
+        return Counter(entry.outcome for entry in self.values())
 
     def latest_seconds(self, *, is_concerned: bool) -> float:
         """The longest lateness of the events that the fault does, or does not, concern."""
-        delivered = (entry for entry in self if entry.deliveries and entry.is_concerned == is_concerned)
+        delivered = (entry for entry in self.values() if entry.deliveries and entry.is_concerned == is_concerned)
         return max((entry.late_seconds for entry in delivered), default=0.0)

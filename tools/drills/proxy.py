@@ -1,14 +1,6 @@
 """An HTTP proxy on 127.0.0.1 that is the functions' AWS endpoint, and injects faults into their calls.
 
-It forwards every call to the emulator, unless a fault is injected that says otherwise:
-
-    with FaultProxy(stack) as proxy:
-        proxy.intercept("punctual-Ingest-...")
-        fault = Fault(throttle, {"StartExecution"}, when=first(60))
-        with proxy.inject(fault):
-            ...
-        print(fault.hits)
-
+It forwards every call to the emulator, unless a fault is injected that says otherwise.
 The calls of the state machines (SNS Publish, reading the register) do not pass through it: the emulator makes them
 internally.
 """

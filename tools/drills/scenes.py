@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from punctual_core.lanes import lane_of
 
@@ -26,6 +27,7 @@ WITHDRAWAL_SECONDS = 14
 PATIENCE_SECONDS = 150
 # For what the last executions have just published.
 LAST_ARRIVALS_SECONDS = 2
+SENDERS = 16
 
 # The table also holds leases and the latest Sweep execution, under partition keys that begin otherwise.
 LANE = "lane-"
@@ -81,7 +83,7 @@ class Scene:
         self.name, self.stack, self.proxy, self.consumer, self.events = name, stack, proxy, consumer, events
         self.outputs = stack.outputs
         self.ingest, self.sweeper = f"{stack.stack_name}-Ingest", f"{stack.stack_name}-Sweeper"  # their names begin so
-        self.sns, self.dynamodb = stack.client("sns", max_pool_connections=20), stack.client("dynamodb")
+        self.sns, self.dynamodb = stack.client("sns", max_pool_connections=SENDERS), stack.client("dynamodb")
         self.steps, self.lambdas = stack.client("stepfunctions"), stack.client("lambda")
         ingest = self.lambdas.get_function_configuration(FunctionName=stack.physical_id("Ingest"))
         self.horizon_seconds = int(ingest["Environment"]["Variables"]["HORIZON_SECONDS"])
@@ -130,22 +132,14 @@ class Scene:
         self._send(json.dumps({"cancel": self._ids[event["payload"]]}) for event in canceled)
         self.publish([event | {"payload": f"{event['payload']}-replaced"} for event in replaced])
         for event in (*canceled, *replaced):
-            self.ledger.withdraw(event["payload"])
+            self.ledger[event["payload"]].withdrawn = True
 
     def _send(self, messages: Iterable[str]) -> list[str]:
-        """Publish to the input topic, several batches at a time. Returns the MessageIds in order."""
-
-        def send(batch: Sequence[str]) -> list[str]:
-            entries = [{"Id": str(number), "Message": message} for number, message in enumerate(batch)]
-            answer = self.sns.publish_batch(TopicArn=self.outputs["InputTopicArn"], PublishBatchRequestEntries=entries)
-            if answer["Failed"]:
-                raise LocalStackError(f"PublishBatch: {answer['Failed']}")
-            ids = {entry["Id"]: entry["MessageId"] for entry in answer["Successful"]}
-            return [ids[entry["Id"]] for entry in entries]
-
-        with ThreadPoolExecutor(4) as threads:
-            batches = threads.map(send, itertools.batched(messages, 10, strict=False))
-            return list(itertools.chain.from_iterable(batches))
+        """Publish to the input topic, several messages at a time. Returns the MessageIds in order."""
+        publish = partial(self.sns.publish, TopicArn=self.outputs["InputTopicArn"])
+        with ThreadPoolExecutor(SENDERS) as threads:
+            answers = threads.map(lambda message: publish(Message=message), messages)
+            return [answer["MessageId"] for answer in answers]
 
     # Breaking
 
@@ -172,7 +166,7 @@ class Scene:
 
     def settle(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Enter arrivals in the ledger until every event is accounted for and the stack is idle, or patience ends."""
-        last_due = max(entry.due for entry in self.ledger)
+        last_due = max(entry.due for entry in self.ledger.values())
         time.sleep(max((last_due - datetime.now(UTC)).total_seconds(), 0))
         if not self._wait_until(self._is_settled, patience_seconds):
             self.problems.append("something is left in the input queue or in a lane, or an execution is running")
@@ -207,9 +201,9 @@ class Scene:
         arrivals = self.consumer.arrivals
         for arrival in arrivals[self._entered :]:
             if arrival.topic in (self.target, self.fifo_target):
-                self.ledger.deliver(arrival.message, arrival.sent_at)
+                self.ledger.arrive(arrival.message, arrival.sent_at)
             else:
-                self.ledger.report(json.loads(arrival.message)["event"].get("payload"))
+                self.ledger.arrive(json.loads(arrival.message)["event"].get("payload"), None)
         self._entered = len(arrivals)
 
     def parked(self) -> dict[str, list[str]]:
@@ -223,7 +217,7 @@ class Scene:
 
     def expect_failures(self, error: str, expected: int | None = None) -> None:
         """A problem unless so many calls (None means any number) of all executions failed with this error."""
-        executions = {name for entry in self.ledger for name in self.proxy.started(entry.execution)}
+        executions = {name for entry in self.ledger.values() for name in self.proxy.started(entry.execution)}
         count = sum(self._errors_of(name).count(error) for name in executions)
         self.notes.append(f"{count} calls of the workflow failed with {error}")
         if not count or count != (expected or count):
