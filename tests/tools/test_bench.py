@@ -20,6 +20,7 @@ def test_each_event_has_a_twin_in_the_baseline_that_is_due_at_the_same_time():
     assert ours == twins
     assert sum(event.is_parked for event in events) == len(events) / 2
     assert all(e.due - e.send_at > timedelta(seconds=18) for e in events if e.is_parked and e.path == PUNCTUAL)
+    assert all(e.due - e.send_at <= timedelta(seconds=8 + 1) for e in events if e.path == BASELINE)
 
 
 def test_early_missing_and_repeated_events_are_counted_and_the_warm_up_is_in_no_percentile():

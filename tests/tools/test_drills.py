@@ -102,11 +102,11 @@ def test_a_drill_finds_broken_promises_faults_that_never_happened_and_problems_o
 
 
 class Emulator(FaultProxy):
-    """Responds to every call with its own body."""
+    """Responds to every call with its own body, and refuses the execution called `event-1_again_2`."""
 
     def forward(self, call: Call) -> Answer:
         self.bodies.append(json.loads(call.body))
-        return Answer(200, {}, call.body)
+        return Answer(400 if b"_again_2" in call.body else 200, {}, call.body)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_call_whose_sender_was_killed_after_its_header_is_no_failure_of_the_pr
 
 def test_starts_are_counted_by_event_and_a_second_one_of_the_same_name_gets_another_name(proxy, emulator):
     """AWS would run it again, the emulator would refuse it."""
-    for name in ("event-1", "event-1", "event-1-r2", "event-2"):
+    for name in ("event-1", "event-1", "event-1-r2", "event-2", "event-1"):
         post(proxy, target=START, name=name)
     with proxy.inject(Fault(throttle)):
         post(proxy, target=START, name="event-1")

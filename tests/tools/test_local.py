@@ -107,6 +107,7 @@ CANCELED, SECOND = Scenario("an event", due=0, expected="canceled"), timedelta(s
         (delivered(), None),
         ((Scenario("an event", due=0), [], "SUCCEEDED"), "delivered 0 times instead of 1"),
         (delivered(arrival(), arrival()), "delivered 2 times instead of 1"),
+        (delivered(arrival(topic=INPUT)), f"delivered to {INPUT}"),
         (delivered(arrival(late_ms=-3, received_at=DUE)), "3 ms early"),
         (delivered(arrival(received_at=DUE + SECOND * 1.001)), "1.001 s late"),
         (delivered(**{"scheduler-id": "n"}), "its attribute scheduler-id is n instead of m"),
@@ -138,8 +139,8 @@ def test_what_does_not_end_as_it_should_is_a_problem(run: tuple[Scenario, list[A
     run = LocalRun(local, consumer, [scenario])
     run.started_at = DUE
     outcome = Outcome(scenario, "m", '{"a": 1}', "m", published_at=DUE - 10 * SECOND, due=DUE)
-    outcome.deliveries = [arrival for arrival in arrivals if arrival.topic == ORDERS]
-    outcome.reports = [arrival for arrival in arrivals if arrival.topic != ORDERS]
+    outcome.deliveries = [arrival for arrival in arrivals if arrival.message == "an event"]
+    outcome.reports = [arrival for arrival in arrivals if arrival.message != "an event"]
     run.inside(outcome).status = status
     assert list(run.problems_of(outcome)) == ([problem] if problem else [])
 
