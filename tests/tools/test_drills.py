@@ -126,7 +126,7 @@ def proxy(emulator) -> Iterator[FaultProxy]:
 def post(proxy: FaultProxy, target: str = "DynamoDB_20120810.Query", function: str = "Sweeper", **arguments):
     """Make a call as a function does. Returns the status and the response's body."""
     with closing(http.client.HTTPConnection(HOST, proxy.server_port, timeout=10)) as connection:
-        connection.request("POST", f"/{function}/of/", json.dumps(arguments), {"X-Amz-Target": target})
+        connection.request("POST", f"/{function}", json.dumps(arguments), {"X-Amz-Target": target})
         response = connection.getresponse()
         return response.status, json.loads(response.read())
 
@@ -159,7 +159,7 @@ def test_a_lost_answer_closes_the_connection_after_the_call_took_effect(proxy, e
 
 def test_a_call_whose_sender_was_killed_after_its_header_is_no_failure_of_the_proxy(proxy, emulator):
     with socket.create_connection((HOST, proxy.server_port)) as killed:
-        killed.sendall(f"POST /Ingest/of/ HTTP/1.1\r\nX-Amz-Target: {START}\r\nContent-Length: 10\r\n\r\n".encode())
+        killed.sendall(f"POST /Ingest/ HTTP/1.1\r\nX-Amz-Target: {START}\r\nContent-Length: 10\r\n\r\n".encode())
     assert post(proxy)[0] == 200
     proxy.check()
     assert emulator.bodies == [{}]

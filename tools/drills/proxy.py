@@ -208,11 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         answer = None
         if len(body) == length:  # Otherwise the function was killed while it sent this call.
-            _, function, path = self.path.split("/", 2)
+            _, function, *rest = self.path.split("/")
+            path = "/" + "/".join(rest)
             target = self.headers.get("X-Amz-Target", "")
             operation = "Invoke" if path.endswith("/invocations") else target.partition(".")[2]
             headers = _without_connection(self.headers)
-            answer = self.server.answer(Call(operation, function, self.client_address[1], headers, f"/{path}", body))
+            answer = self.server.answer(Call(operation, function, self.client_address[1], headers, path, body))
         if answer is None:
             self.close_connection = True
             return
