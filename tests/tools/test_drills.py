@@ -92,9 +92,9 @@ def test_a_drill_finds_broken_promises_faults_that_never_happened_and_problems_o
         ledger.expect(key, f"execution-of-{key}", DUE)
     ledger.arrive("c", DUE + seconds(2))
     scene = SimpleNamespace(ledger=ledger, attempts=None, problems=["too slow"], faults=[Fault(throttle)], notes=[])
-    result = judge(Drill(no_fault, limit_seconds=8), scene)
-    assert result.problems == ["2 missing: a, b", "too slow", "a fault never happened"]
-    assert result.cells == ["No fault", "3", "1", "0", "0", "0", "2", "0", "2.0 s", "8 s"]
+    cells, problems = judge(Drill(no_fault, limit_seconds=8), scene)
+    assert problems == ["2 missing: a, b", "too slow", "a fault never happened"]
+    assert cells == ["No fault", "3", "1", "0", "0", "0", "2", "0", "2.0 s", "8 s"]
     assert COLUMNS[2:8] == ("delivered", "reported", "canceled", "interrupted", "missing", "repeated")
 
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tools.documents import conditions, markdown_table
 from tools.drills import upgrade
@@ -26,13 +25,9 @@ MOST_LISTED = 10  # payloads of events with a problem
 COLUMNS = "drill", "events", *OUTCOMES, "repeated", "longest lateness", "limit"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one drill found: cells for COLUMNS, and problems, which are sentences. There are none if the fault happened
-    and every promise was kept."""
-
-    cells: list[str]
-    problems: list[str]
+# What one drill found: cells for COLUMNS, and problems, which are sentences. There are none if the fault happened and
+# every promise was kept.
+type Result = tuple[list[str], list[str]]
 
 
 def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
@@ -56,13 +51,13 @@ def run(drill: Drill, stack: LocalStack, proxy: FaultProxy, events: int) -> Resu
     with Consumer(stack) as consumer:
         scene = Scene(drill.name, stack, proxy, consumer, events)
         drill.run(scene)
-        result = judge(drill, scene)
-    counts = (f"{name}: {cell}" for name, cell in zip(COLUMNS[1:], result.cells[1:], strict=True))
+        cells, problems = judge(drill, scene)
+    counts = (f"{name}: {cell}" for name, cell in zip(COLUMNS[1:], cells[1:], strict=True))
     print(f"{drill.name}  [{time.monotonic() - started_at:.0f} s]\n    {', '.join(counts)}")
-    for line in [*scene.notes, *(f"PROBLEM: {problem}" for problem in result.problems)]:
+    for line in [*scene.notes, *(f"PROBLEM: {problem}" for problem in problems)]:
         print(f"    {line}")
     sys.stdout.flush()
-    return result
+    return cells, problems
 
 
 def judge(drill: Drill, scene: Scene) -> Result:
@@ -80,7 +75,7 @@ def judge(drill: Drill, scene: Scene) -> Result:
     outcomes, repeated = ledger.outcomes(), sum(entry.arrivals > 1 for entry in ledger.values())
     counts = len(ledger), *(outcomes[name] for name in OUTCOMES), repeated
     lateness = f"{ledger.latest_seconds(is_concerned=True):.1f} s", "-" if limit == math.inf else f"{limit} s"
-    return Result([drill.title, *map(str, counts), *lateness], problems)
+    return [drill.title, *map(str, counts), *lateness], problems
 
 
 def main() -> None:
@@ -99,8 +94,8 @@ def main() -> None:
     with exit_on_failure():
         results = run_all(drills, options.events)
     print(f"\n{conditions()}, {(time.monotonic() - started_at) / 60:.0f} minutes:\n")
-    print(markdown_table(COLUMNS, [result.cells for result in results]))
-    sys.exit(any(result.problems for result in results))
+    print(markdown_table(COLUMNS, [cells for cells, _ in results]))
+    sys.exit(any(problems for _, problems in results))
 
 
 if __name__ == "__main__":

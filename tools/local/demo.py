@@ -11,35 +11,15 @@ import re
 import sys
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from punctual.check import View, clock, reason, style
+from punctual.check import View, table_of
 from punctual.consumer import Consumer
 from tools.local.scenarios import SCENARIOS, LocalRun, wake
 from tools.local.shell import deploy_in_steps, exit_on_failure, progress, step
 from tools.local.stack import LocalStack
 
 WIDTH = 110  # of the picture, and of the output where it does not go to a terminal
-
-
-def result(run: LocalRun) -> Table:
-    """The outcome of each message, as a table."""
-    table = Table("event", "due", "late (ms)", "outcome", box=SIMPLE, padding=(0, 1, 0, 0))
-    table.columns[2].justify = "right"
-    for column in table.columns:
-        column.no_wrap = True
-    for outcome in run.outcomes:
-        late_ms, state = run.inside(outcome).late_ms, run.state(outcome).partition(",")[0]
-        table.add_row(
-            outcome.scenario.name,
-            clock(outcome.due) if outcome.has_date else "",
-            f"{late_ms:.0f}" if late_ms is not None and outcome.is_due_later else "",
-            Text.assemble((state, style(state)), reason(outcome)),
-        )
-    return table
 
 
 def demonstrate(console: Console, stack: LocalStack, consumer: Consumer) -> bool:
@@ -51,7 +31,7 @@ def demonstrate(console: Console, stack: LocalStack, consumer: Consumer) -> bool
     with View(progress, run) as view:
         for _ in run.watch():
             view.refresh()
-    console.print(result(run))
+    console.print(table_of(run))
     if problems := run.problems():
         for problem in problems:
             console.print(f"WRONG  {problem}", style="red", markup=False)
@@ -60,7 +40,7 @@ def demonstrate(console: Console, stack: LocalStack, consumer: Consumer) -> bool
         f"All {len(SCENARIOS)} ended as expected: none early, none delivered twice, nothing left in a table or queue.",
         style="green",
     )
-    console.print("Lateness is the time from the due time until SNS accepted the delivery, as the execution states it.")
+    console.print("Lateness is the time from the due time until SNS, and the queue of a subscriber, had the delivery.")
     return True
 
 

@@ -3,7 +3,6 @@
 A `LocalRun` publishes scenarios to a stack, watches what happens, and lists what went wrong.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,13 +32,12 @@ SCENARIOS = [
 
 @dataclass
 class Inside:
-    """What is known of an event inside the stack. `late_ms` is its lateness as its execution states it."""
+    """What is known of an event inside the stack."""
 
     was_parked: bool = False
     is_parked: bool = False
     execution: str | None = None
     status: str | None = None
-    late_ms: float | None = None
 
 
 class LocalRun(Run):
@@ -58,7 +56,7 @@ class LocalRun(Run):
             max_lateness=max_lateness,
         )
         consumer.subscribe(self.failure_topic)
-        self._dynamodb, self._states = stack.client("dynamodb"), stack.client("stepfunctions")
+        self._dynamodb = stack.client("dynamodb")
         self._inside: dict[str, Inside] = {}
 
     def inside(self, outcome: Outcome) -> Inside:
@@ -78,9 +76,6 @@ class LocalRun(Run):
             for name in (outcome.message_id, f"{outcome.id}-{outcome.message_id[:8]}"):
                 if execution := executions.get(name):
                     inside.execution, inside.status = name, execution["status"]
-                    if inside.status == "SUCCEEDED" and inside.late_ms is None:
-                        ended = self._states.describe_execution(executionArn=execution["executionArn"])
-                        inside.late_ms = json.loads(ended.get("output", "{}")).get("late_ms")
 
     def state(self, outcome: Outcome) -> str:
         inside, stopped = self.inside(outcome), outcome.scenario.expected if outcome.scenario.is_stopped else None

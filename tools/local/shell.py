@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tools.local.emulator import LocalStackError
 from tools.local.stack import LocalStack
@@ -19,13 +18,7 @@ progress = Console(highlight=False, stderr=True)
 def step(name: str, act: Callable[[], object], console: Console) -> None:
     """Run one step. `progress` shows that it is running, `console` how long it took."""
     started_at = time.monotonic()
-    if progress.is_terminal:
-        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-        with Progress(*columns, console=progress, transient=True) as display:
-            display.add_task(name)
-            act()
-    else:
-        progress.print(f"  {name} ...")
+    with progress.status(name):
         act()
     # As wide as the lines of `make setup`, which come before these in a fresh clone.
     console.print(f"  {name:38} {time.monotonic() - started_at:3.0f} s")
