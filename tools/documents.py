@@ -1,7 +1,10 @@
-"""Tables in Markdown, as tools print them for documents."""
+"""What tools print for documents: tables in Markdown, and where and when something was measured."""
 
+import os
+import platform
 import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -10,3 +13,9 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rule = ["---:" if all(re.match(r"[-+]?\d", cell) for cell in cells) else "---" for _, *cells in columns]
     head, *body = zip(*columns, strict=True)
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def conditions() -> str:
+    """The date and this machine, as a figure has to state them."""
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {machine}"

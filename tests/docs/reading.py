@@ -2,8 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 from tools.cloudformation import ROOT
 
@@ -11,20 +9,18 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]+)`")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table: its Markdown, and the texts that are set as code in it."""
-
-    text: str
+class Cell(str):
+    """One cell of a table: its Markdown."""
 
     @property
     def codes(self) -> list[str]:
-        return _CODE.findall(self.text)
+        """The texts that are set as code."""
+        return _CODE.findall(self)
 
     @property
     def code(self) -> str:
         """The first text that is set as code; the whole text if there is none."""
-        return self.codes[0] if self.codes else self.text
+        return self.codes[0] if self.codes else self
 
 
 class Table(list[dict[str, Cell]]):
@@ -38,16 +34,13 @@ class Table(list[dict[str, Cell]]):
 
 @dataclass(frozen=True)
 class Document:
-    """A Markdown file of the repository."""
+    """A Markdown file of the repository, or a section of it."""
 
-    path: Path
+    path: str
+    text: str
 
     def __str__(self) -> str:
-        return str(self.path.relative_to(ROOT))
-
-    @cached_property
-    def text(self) -> str:
-        return self.path.read_text(encoding="utf-8")
+        return self.path
 
     @property
     def blocks(self) -> list[tuple[str, str]]:
@@ -62,26 +55,24 @@ class Document:
     def section(self, heading: str) -> "Document":
         """What stands under a heading, up to the next heading of any level."""
         [found] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", self.text, re.MULTILINE | re.DOTALL)
-        section = Document(self.path)
-        section.__dict__["text"] = found
-        return section
+        return Document(self.path, found)
 
     def table(self, heading: str) -> Table:
         """The first table under that heading."""
         rows = re.search(r"(?:^\|.*\n)+", self.section(heading).text, re.MULTILINE)
         assert rows, f"{self} has no table under the heading '{heading}'."
-        columns, _, *body = [
-            [cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[0].splitlines() if row
-        ]
-        return Table(dict(zip(columns, map(Cell, cells), strict=True)) for cells in body)
+        cells = [[Cell(cell.strip()) for cell in row.strip("|").split(" | ")] for row in rows[0].splitlines()]
+        columns, _, *body = cells
+        return Table(dict(zip(columns, row, strict=True)) for row in body)
+
+
+def document(path: str) -> Document:
+    """The document at that path in the repository."""
+    return Document(path, (ROOT / path).read_text(encoding="utf-8"))
 
 
 def documents() -> list[Document]:
     """Every document that people read, wherever it stands."""
     patterns = ("*.md", "docs/*.md", "examples/**/README.md", "tools/**/README.md")
-    return [Document(path) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
-
-
-def document(path: str) -> Document:
-    """The document at that path in the repository."""
-    return Document(ROOT / path)
+    paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    return [document(str(path.relative_to(ROOT))) for path in paths]

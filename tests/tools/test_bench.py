@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tools.bench.lateness import BASELINE, PUNCTUAL, Load, Observation, PlannedEvent, figures, percentile, plan
+from tools.bench.lateness import BASELINE, PUNCTUAL, Observation, PlannedEvent, figures, percentile, plan
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-LOAD = Load(rate=4, duration=10, fractions=0.5, parked=0.25, lead=6, horizon=8)
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 500), (99, 990), (100, 1000)])
@@ -16,11 +15,12 @@ def test_a_percentile_is_the_value_at_its_rank(percent: float, expected: float):
 
 
 def test_each_event_has_a_twin_in_the_baseline_that_is_due_at_the_same_time():
-    events = plan(LOAD, NOON)
+    events = plan(NOON, rate=4, seconds=10, horizon=8)
     ours, twins = ({(e.number, e.due) for e in events if e.path == path} for path in (PUNCTUAL, BASELINE))
     assert ours == twins
-    assert sum(event.is_parked for event in events) == len(events) * LOAD.parked
+    assert sum(event.is_parked for event in events) == len(events) / 2
     assert all(e.due - e.send_at > timedelta(seconds=18) for e in events if e.is_parked and e.path == PUNCTUAL)
+    assert all(e.due - e.send_at <= timedelta(seconds=8 + 1) for e in events if e.path == BASELINE)
 
 
 def test_early_missing_and_repeated_events_are_counted_and_the_warm_up_is_in_no_percentile():

@@ -3,18 +3,19 @@
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 
-from tools.drills.faults import Fault, first, lose_answer, once_in, throttle
-from tools.drills.ledger import Account, Ledger
-from tools.drills.proxy import FaultProxy
-from tools.drills.scenes import WITHDRAWAL_SECONDS, mix_of
+from tools.drills.__main__ import COLUMNS, judge
+from tools.drills.drills import Drill, no_fault
+from tools.drills.faults import first, lose_answer, once_in, throttle
+from tools.drills.ledger import Entry, Ledger
+from tools.drills.proxy import Answer, Call, Fault, FaultProxy
+from tools.drills.scenes import mix_of
 from tools.local import HOST
 
 DUE = datetime(2026, 12, 24, 18, 0, 0, 250000, tzinfo=UTC)
@@ -28,120 +29,106 @@ def seconds(number: float) -> timedelta:
 # --- The ledger -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def ledger() -> Ledger:
+def entry(*late_seconds: float, **known: object) -> Entry:
+    """An event whose deliveries were so late."""
+    return Entry("a", "execution-of-a", DUE, deliveries=[DUE + seconds(late) for late in late_seconds], **known)
+
+
+LATE, UNWANTED = "later than the drill allows", "delivered although canceled or replaced in time"
+
+
+@pytest.mark.parametrize(
+    ("entry", "outcome", "problems"),
+    [
+        (entry(), "missing", ["missing"]),
+        (entry(reports=1), "reported", []),
+        (entry(0.5, reports=1), "delivered", []),
+        (entry(withdrawn=True), "canceled", []),
+        (entry(0, withdrawn=True), "delivered", [UNWANTED]),
+        (entry(interrupted=True), "interrupted", []),
+        (entry(withdrawn=True, interrupted=True), "canceled", []),
+        (entry(0, interrupted=True), "delivered", []),
+        # A queue truncates its timestamps to milliseconds, so less than one is no proof that it was early.
+        (entry(1, -0.0009), "delivered", []),
+        (entry(1, -0.001), "delivered", ["early"]),
+        # The first arrival gives the lateness.
+        (entry(9, 5), "delivered", []),
+        (entry(5.1), "delivered", [LATE]),
+        (entry(3, is_concerned=False), "delivered", []),
+        (entry(3.1, is_concerned=False), "delivered", [LATE]),
+        (entry(1, 2, 3), "delivered", ["repeated more often than they were started"]),
+        (entry(1, 2, reports=1), "delivered", ["repeated more often than they were started"]),
+    ],
+    ids=str,
+)
+def test_an_event_has_one_outcome_and_each_broken_promise_is_a_problem(entry, outcome, problems):
+    """It may have been sent twice, and be 5 s late."""
+    assert entry.outcome == outcome
+    assert list(entry.broken_promises({"execution-of-a": 2}.get, limit_seconds=5)) == problems
+
+
+def test_a_single_arrival_needs_no_start_that_was_counted():
+    assert list(entry(1).broken_promises(lambda execution: 0, limit_seconds=5)) == []
+
+
+def test_the_ledger_enters_what_arrives_and_ignores_other_drills():
     ledger = Ledger()
     ledger.expect("a", "execution-of-a", DUE)
-    return ledger
+    ledger.expect("b", "execution-of-b", DUE)
+    assert ledger.outcomes() == {"missing": 2}
+    for key, late in ("a", 2), ("b", 4), ("of another drill", 9):
+        ledger.arrive(key, DUE + seconds(late))
+        ledger.arrive(key, None)
+    assert [(len(entry.deliveries), entry.reports) for entry in ledger.values()] == [(1, 1), (1, 1)]
+    ledger.concern(["execution-of-a"])
+    assert [ledger.latest_seconds(is_concerned=is_so) for is_so in (True, False)] == [2, 4]
+    with pytest.raises(ValueError, match="already published"):
+        ledger.expect("a", "another execution", DUE)
 
 
-def account(ledger: Ledger, attempts: int = 1, limit: float | None = None) -> Account:
-    return ledger.account(lambda execution: attempts, limit)
-
-
-def expected(**counts: float) -> Account:
-    return Account(**dict.fromkeys(Account.__dataclass_fields__, 0) | {"events": 1} | counts)
-
-
-def test_an_event_without_arrivals_is_missing_and_listed(ledger):
-    ledger.deliver("b", DUE)  # of another drill
-    assert account(ledger) == expected(missing=1)
-    assert ledger.open == ["a"]
-
-
-def test_a_second_arrival_is_a_repeat_and_the_first_one_gives_the_lateness(ledger):
-    ledger.deliver("a", DUE + seconds(9))
-    ledger.deliver("a", DUE + seconds(1))
-    assert account(ledger, attempts=2) == expected(delivered=1, repeated=1, latest_seconds=1.0)
-    assert account(ledger, attempts=1).unexplained == 1
-
-
-def test_any_arrival_a_millisecond_before_the_due_time_is_early(ledger):
-    """A queue truncates its timestamps to milliseconds, so less than one is no proof."""
-    ledger.deliver("a", DUE + seconds(1))
-    ledger.deliver("a", DUE - seconds(0.0009))
-    assert account(ledger).early == 0
-    ledger.deliver("a", DUE - seconds(0.001))
-    assert account(ledger).early == 1
-
-
-def test_a_report_accounts_for_an_event_and_is_a_repeat_of_its_delivery(ledger):
-    ledger.report("a")
-    assert account(ledger) == expected(reported=1)
-    ledger.deliver("a", DUE)
-    assert account(ledger, attempts=2) == expected(delivered=1, repeated=1)
-
-
-def test_a_canceled_event_may_stay_silent_and_must_not_arrive(ledger):
-    ledger.withdraw("a")
-    assert account(ledger) == expected(canceled=1)
-    ledger.deliver("a", DUE)
-    assert account(ledger) == expected(delivered=1, unwanted=1)
-
-
-def test_an_interrupted_event_is_counted_apart_unless_it_was_delivered_after_all(ledger):
-    ledger.interrupt({"execution-of-a", "execution-of-another"})
-    assert account(ledger) == expected(interrupted=1)
-    ledger.deliver("a", DUE)
-    assert account(ledger) == expected(delivered=1)
-
-
-def test_an_event_is_late_beyond_its_own_limit_or_else_that_of_the_drill(ledger):
-    ledger.deliver("a", DUE + seconds(5.1))
-    assert account(ledger).late == 0
-    assert (account(ledger, limit=5.1).late, account(ledger, limit=5).late) == (0, 1)
-    ledger.limit(3)
-    assert account(ledger, limit=8).late == 1
-    ledger.limit(6, ["execution-of-a"])
-    ledger.limit(1, ["execution-of-another"])
-    assert account(ledger, limit=5).late == 0
+def test_a_drill_finds_broken_promises_faults_that_never_happened_and_problems_of_its_scene():
+    ledger = Ledger()
+    for key in "abc":
+        ledger.expect(key, f"execution-of-{key}", DUE)
+    ledger.arrive("c", DUE + seconds(2))
+    scene = SimpleNamespace(ledger=ledger, attempts=None, problems=["too slow"], faults=[Fault(throttle)], notes=[])
+    cells, problems = judge(Drill(no_fault, limit_seconds=8), scene)
+    assert problems == ["2 missing: a, b", "too slow", "a fault never happened"]
+    assert cells == ["No fault", "3", "1", "0", "0", "0", "2", "0", "2.0 s", "8 s"]
+    assert COLUMNS[2:8] == ("delivered", "reported", "canceled", "interrupted", "missing", "repeated")
 
 
 # --- Faults and the proxy ---------------------------------------------------------------------------------------------
 
 
+class Emulator(FaultProxy):
+    """Responds to every call with its own body, and refuses the execution called `event-1_again_2`."""
+
+    def forward(self, call: Call) -> Answer:
+        self.bodies.append(json.loads(call.body))
+        return Answer(400 if b"_again_2" in call.body else 200, {}, call.body)
+
+
 @pytest.fixture
-def emulator() -> Iterator[SimpleNamespace]:
-    """Responds to every call with its own body; `bodies` are what it received."""
-    received = SimpleNamespace(bodies=[])
-
-    class Echo(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.bodies.append(json.loads(body))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer((HOST, 0), Echo) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        received.port = server.server_port
-        yield received
-        server.shutdown()
-        thread.join()
+def emulator() -> Iterator[Emulator]:
+    with Emulator(None) as emulator:
+        emulator.bodies = []
+        yield emulator
 
 
 @pytest.fixture
 def proxy(emulator) -> Iterator[FaultProxy]:
-    with FaultProxy(SimpleNamespace(port=emulator.port, pid=None)) as proxy:
+    with FaultProxy(SimpleNamespace(port=emulator.server_port, pid=None)) as proxy:
         yield proxy
         proxy.check()
 
 
 def post(proxy: FaultProxy, target: str = "DynamoDB_20120810.Query", function: str = "Sweeper", **arguments):
     """Make a call as a function does. Returns the status and the response's body."""
-    connection = http.client.HTTPConnection(HOST, proxy.port, timeout=10)
-    try:
-        connection.request("POST", f"/{function}/", json.dumps(arguments), {"X-Amz-Target": target})
+    with closing(http.client.HTTPConnection(HOST, proxy.server_port, timeout=10)) as connection:
+        connection.request("POST", f"/{function}", json.dumps(arguments), {"X-Amz-Target": target})
         response = connection.getresponse()
         return response.status, json.loads(response.read())
-    finally:
-        connection.close()
 
 
 def test_a_fault_happens_to_calls_of_its_operation_function_and_text_within_its_block(proxy, emulator):
@@ -171,7 +158,7 @@ def test_a_lost_answer_closes_the_connection_after_the_call_took_effect(proxy, e
 
 
 def test_a_call_whose_sender_was_killed_after_its_header_is_no_failure_of_the_proxy(proxy, emulator):
-    with socket.create_connection((HOST, proxy.port)) as killed:
+    with socket.create_connection((HOST, proxy.server_port)) as killed:
         killed.sendall(f"POST /Ingest/ HTTP/1.1\r\nX-Amz-Target: {START}\r\nContent-Length: 10\r\n\r\n".encode())
     assert post(proxy)[0] == 200
     proxy.check()
@@ -180,7 +167,7 @@ def test_a_call_whose_sender_was_killed_after_its_header_is_no_failure_of_the_pr
 
 def test_starts_are_counted_by_event_and_a_second_one_of_the_same_name_gets_another_name(proxy, emulator):
     """AWS would run it again, the emulator would refuse it."""
-    for name in ("event-1", "event-1", "event-1-r2", "event-2"):
+    for name in ("event-1", "event-1", "event-1-r2", "event-2", "event-1"):
         post(proxy, target=START, name=name)
     with proxy.inject(Fault(throttle)):
         post(proxy, target=START, name="event-1")
@@ -189,12 +176,13 @@ def test_starts_are_counted_by_event_and_a_second_one_of_the_same_name_gets_anot
 
 
 def test_a_mix_has_every_kind_of_event_and_time_for_its_cancels_and_replacements():
-    mix = mix_of("drill", 200, DUE, 8, "target", "target.fifo", "failures")
-    due = {event["payload"]: datetime.fromisoformat(event["date"]) for event in mix.events}
-    assert (len(due), len(mix.canceled), len(mix.replacements)) == (200, 20, 20)
-    assert min(due[key] for key in mix.withdrawn) >= DUE + seconds(8 + WITHDRAWAL_SECONDS - 1)
+    events = mix_of("drill", 200, DUE, 8, "target", "target.fifo", "failures")
+    due = {event["payload"]: datetime.fromisoformat(event["date"]) for event in events}
+    assert len(due) == 200
+    assert all("id" in event for event in events[9::10])  # to be replaced, and those before them to be canceled
+    assert min(due[event["payload"]] for event in events[8::10] + events[9::10]) >= DUE + seconds(8 + 13)
     for is_parked in (True, False):
-        events = [event for event in mix.events if (due[event["payload"]] > DUE + seconds(8)) == is_parked]
-        assert {"id" in event for event in events} == {True, False}
-        assert {event["target"] for event in events} == {"target", "target.fifo"}
-        assert len({due[event["payload"]].microsecond for event in events}) > 2
+        some = [event for event in events if (due[event["payload"]] > DUE + seconds(8)) == is_parked]
+        assert {"id" in event for event in some} == {True, False}
+        assert {event["target"] for event in some} == {"target", "target.fifo"}
+        assert len({due[event["payload"]].microsecond for event in some}) > 2

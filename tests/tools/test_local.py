@@ -20,7 +20,6 @@ from tools.local.scenarios import LocalRun
 
 PREFIX = "arn:aws:sns:eu-central-1:000000000000"
 INPUT, FAILURES, ORDERS = f"{PREFIX}:input", f"{PREFIX}:failures", f"{PREFIX}:orders"
-MILLISECOND = timedelta(milliseconds=1)
 
 
 # --- Failures ---------------------------------------------------------------------------------------------------------
@@ -74,91 +73,76 @@ def test_the_commands_that_make_local_prints_exist_with_their_options():
 # --- The demo's judgment ----------------------------------------------------------------------------------------------
 
 
-def problems(scenario: Scenario, *arrivals: Arrival, status: str | None = "SUCCEEDED") -> list[str]:
-    """What a run says about a scenario's message, given what arrived and the status of its execution."""
-    local: Any = SimpleNamespace(
-        outputs={"InputTopicArn": INPUT, "FailureTopicArn": FAILURES}, client=lambda service: None
-    )
-    consumer: Any = SimpleNamespace(topic=lambda name, fifo: f"{PREFIX}:{name}", subscribe=lambda topic: None)
-    run = LocalRun(local, consumer, [scenario])
-    run.started_at = DUE
-    outcome = Outcome(
-        scenario,
-        id="m",
-        message='{"a": 1}',
-        message_id="m",
-        published_at=DUE - timedelta(seconds=10),
-        due=DUE,
-        deliveries=[arrival for arrival in arrivals if arrival.topic == ORDERS],
-        reports=[arrival for arrival in arrivals if arrival.topic != ORDERS],
-    )
-    run.inside(outcome).status = status
-    return list(run.problems_of(outcome))
-
-
 DUE = datetime(2026, 12, 24, 18, tzinfo=UTC)
-DELIVERED = Scenario("an event", due=0)
 
 
-def arrival(
-    topic: str = ORDERS, message: str = "an event", received: float = 50, sent: float = 50, **given: str
-) -> Arrival:
+def arrival(topic: str = ORDERS, message: str = "an event", late_ms: float = 50, **given: Any) -> Arrival:
     """A message that reached the queue and the consumer so many milliseconds after the due time."""
-    sent_at, received_at = DUE + sent * MILLISECOND, DUE + received * MILLISECOND
-    attributes = {"scheduler-id": "m", "scheduler-date": DUE.isoformat()} | given
-    return Arrival(topic, message, None, attributes, "m", sent_at, sent_at, received_at)
+    sent_at = DUE + timedelta(milliseconds=late_ms)
+    attributes = {"scheduler-id": "m", "scheduler-date": DUE.isoformat()} | given.pop("attributes", {})
+    times = {"published_at": sent_at, "sent_at": sent_at, "received_at": sent_at} | given
+    return Arrival(topic, message, None, attributes, "m", **times)
 
 
 def report(topic: str, error: str = "not delivered: gone", event: Any = None) -> Arrival:
     return arrival(topic, json.dumps({"error": error, "id": "m", "event": event or {"a": 1}}))
 
 
-@pytest.mark.parametrize(
-    ("arrivals", "found"),
-    [
-        ([arrival()], []),
-        ([], ["delivered 0 times instead of 1"]),
-        ([arrival(), arrival()], ["delivered 2 times instead of 1"]),
-        ([arrival(received=2, sent=-3)], ["3 ms early"]),
-        ([arrival(received=1001)], ["1.001 s late"]),
-        ([arrival(**{"scheduler-id": "n"})], ["its attribute scheduler-id is n instead of m"]),
-        ([arrival(**{"scheduler-date": "soon"})], [f"its attribute scheduler-date is None instead of {DUE}"]),
-        (
-            [arrival(**{"scheduler-date": "2026-12-24T18:00:01Z"})],
-            [f"its attribute scheduler-date is {DUE + 1000 * MILLISECOND} instead of {DUE}"],
-        ),
-        ([arrival(), report(FAILURES)], ["reported 1 times instead of 0: not delivered: gone"]),
-    ],
-)
-def test_a_wrong_delivery_is_a_problem(arrivals: list[Arrival], found: list[str]):
-    assert problems(DELIVERED, *arrivals) == found
+def delivered(*arrivals: Arrival, **attributes: str) -> tuple[Scenario, list[Arrival], str]:
+    arrivals = arrivals or (arrival(attributes=attributes),)
+    return Scenario("an event", due=0), list(arrivals), "SUCCEEDED"
 
 
-def test_a_delivery_of_a_canceled_event_is_a_problem():
-    scenario = Scenario("an event", due=0, expected="canceled")
-    assert problems(scenario, status=None) == []
-    assert problems(scenario, arrival()) == ["delivered 1 times instead of 0"]
-
-
-def test_a_failed_execution_of_a_delivered_event_is_a_problem():
-    assert problems(DELIVERED, arrival(), status="FAILED") == ["its execution is FAILED instead of SUCCEEDED"]
-
-
-@pytest.mark.parametrize(
-    ("failure_topic", "arrived", "problem"),
-    [
-        ("own", report(FAILURES), [f"reported to {FAILURES}"]),
-        ("own", report(f"{PREFIX}:own"), []),
-        (None, report(FAILURES), []),
-        (None, report(f"{PREFIX}:own"), [f"reported to {PREFIX}:own"]),
-        (MISSING_TOPIC, report(FAILURES), []),
-        (None, report(FAILURES, error="gone"), ["reported as 'gone'"]),
-        (None, report(FAILURES, event={"b": 2}), ['reported with another event: {"b": 2}']),
-    ],
-)
-def test_a_wrong_report_is_a_problem(failure_topic: str | None, arrived: Arrival, problem: list[str]):
+def reported(failure_topic: str | None, *arrivals: Arrival) -> tuple[Scenario, list[Arrival], str]:
     scenario = Scenario("an event", 0, "reported", failure_topic=failure_topic, error="not delivered")
-    assert problems(scenario, arrived, status="FAILED") == problem
+    return scenario, list(arrivals), "FAILED"
+
+
+CANCELED, SECOND = Scenario("an event", due=0, expected="canceled"), timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("run", "problem"),
+    [
+        (delivered(), None),
+        ((Scenario("an event", due=0), [], "SUCCEEDED"), "delivered 0 times instead of 1"),
+        (delivered(arrival(), arrival()), "delivered 2 times instead of 1"),
+        (delivered(arrival(topic=INPUT)), f"delivered to {INPUT}"),
+        (delivered(arrival(late_ms=-3, received_at=DUE)), "3 ms early"),
+        (delivered(arrival(received_at=DUE + SECOND * 1.001)), "1.001 s late"),
+        (delivered(**{"scheduler-id": "n"}), "its attribute scheduler-id is n instead of m"),
+        (delivered(**{"scheduler-date": "soon"}), f"its attribute scheduler-date is None instead of {DUE}"),
+        (
+            delivered(**{"scheduler-date": "2026-12-24T18:00:01Z"}),
+            f"its attribute scheduler-date is {DUE + SECOND} instead of {DUE}",
+        ),
+        (delivered(arrival(), report(FAILURES)), "reported 1 times instead of 0: not delivered: gone"),
+        ((Scenario("an event", due=0), [arrival()], "FAILED"), "its execution is FAILED instead of SUCCEEDED"),
+        ((CANCELED, [], None), None),
+        ((CANCELED, [arrival()], "SUCCEEDED"), "delivered 1 times instead of 0"),
+        (reported("own", report(FAILURES)), f"reported to {FAILURES}"),
+        (reported("own", report(f"{PREFIX}:own")), None),
+        (reported(None, report(FAILURES)), None),
+        (reported(None, report(f"{PREFIX}:own")), f"reported to {PREFIX}:own"),
+        (reported(MISSING_TOPIC, report(FAILURES)), None),
+        (reported(None, report(FAILURES, error="gone")), "reported as 'gone'"),
+        (reported(None, report(FAILURES, event={"b": 2})), 'reported with another event: {"b": 2}'),
+    ],
+)
+def test_what_does_not_end_as_it_should_is_a_problem(run: tuple[Scenario, list[Arrival], str], problem: str | None):
+    """A scenario, what arrives of its message, and the status of its execution."""
+    scenario, arrivals, status = run
+    local: Any = SimpleNamespace(
+        outputs={"InputTopicArn": INPUT, "FailureTopicArn": FAILURES}, client=lambda service: None
+    )
+    consumer: Any = SimpleNamespace(topic=lambda name, fifo: f"{PREFIX}:{name}", subscribe=lambda topic: None)
+    run = LocalRun(local, consumer, [scenario])
+    run.started_at = DUE
+    outcome = Outcome(scenario, "m", '{"a": 1}', "m", published_at=DUE - 10 * SECOND, due=DUE)
+    outcome.deliveries = [arrival for arrival in arrivals if arrival.message == "an event"]
+    outcome.reports = [arrival for arrival in arrivals if arrival.message != "an event"]
+    run.inside(outcome).status = status
+    assert list(run.problems_of(outcome)) == ([problem] if problem else [])
 
 
 # --- The picture ------------------------------------------------------------------------------------------------------

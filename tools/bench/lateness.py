@@ -10,6 +10,7 @@ Lateness is the time from the due time until the consumer's queue had the messag
 import itertools
 import json
 import math
+import operator
 import random
 import time
 import uuid
@@ -20,10 +21,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from tools.documents import markdown_table
 from tools.local import Arrival, Clients, Consumer
 
 # The first events meet cold functions. They must arrive, but are in no percentile.
 WARM_UP_SECONDS = 5
+# Events that are not parked are sent this long before their due time.
+DIRECT_LEAD_SECONDS = 6
 # Events to be parked are sent this long before they come within the horizon, so that no sweep takes them at once.
 PARKED_LEAD_SECONDS = 10
 # An event that has not arrived this long after the last due time is missing.
@@ -76,22 +80,6 @@ class Stack(Clients, Protocol):
 
 
 @dataclass(frozen=True)
-class Load:
-    """The events to send: on each path, `rate` events due in each of `duration` seconds.
-
-    `fractions` is the share of dates with a fraction of a second, `parked` the share of events that are parked first
-    (both 0 to 1). The others are sent `lead` seconds before they are due. `horizon` is the stack's, in seconds.
-    """
-
-    rate: int
-    duration: int
-    fractions: float
-    parked: float
-    lead: float
-    horizon: int
-
-
-@dataclass(frozen=True)
 class PlannedEvent:
     """One event of the measurement. Events of different paths with the same number are due at the same time."""
 
@@ -103,34 +91,35 @@ class PlannedEvent:
     is_counted: bool  # False during the warm-up
 
 
-def plan(load: Load, start_at: datetime, seed: int = 1) -> list[PlannedEvent]:
-    """The events of a measurement that begins at `start_at`, in the order in which to send them.
+def plan(start_at: datetime, rate: int, seconds: int, horizon: int, seed: int = 1) -> list[PlannedEvent]:
+    """The events of a measurement that begins at `start_at`, in the order in which to send them: on each path, `rate`
+    events due in each of so many seconds. `horizon` is the stack's, in seconds.
 
     Each of Punctual's events has a twin in the baseline, which is started once its due time is within the horizon,
     because an execution cannot wait longer.
     """
     dice = random.Random(seed)
-    parked_lead = load.horizon + PARKED_LEAD_SECONDS
+    parked_lead = horizon + PARKED_LEAD_SECONDS
     first_second = (start_at + timedelta(seconds=parked_lead + 2)).replace(microsecond=0)
-    total = (WARM_UP_SECONDS + load.duration) * load.rate
-    has_fraction, is_parked = _choose(total, load.fractions, dice), _choose(total, load.parked, dice)
+    total = (WARM_UP_SECONDS + seconds) * rate
+    has_fraction, is_parked = _half_of(total, dice), _half_of(total, dice)
     events = []
     for number in range(total):
-        second = number // load.rate
+        second = number // rate
         due = first_second + timedelta(seconds=second)
         if has_fraction[number]:
             due += timedelta(milliseconds=dice.randrange(1, 1000))
-        lead = parked_lead if is_parked[number] else load.lead
-        for path, seconds in ((PUNCTUAL, lead), (BASELINE, min(lead, load.horizon))):
+        lead = parked_lead if is_parked[number] else DIRECT_LEAD_SECONDS
+        for path, before in ((PUNCTUAL, lead), (BASELINE, min(lead, horizon))):
             # Spread over a second, so that sending does not always coincide with the due times of other events.
-            send_at = due - timedelta(seconds=seconds + dice.random())
+            send_at = due - timedelta(seconds=before + dice.random())
             events.append(PlannedEvent(number, path, is_parked[number], due, send_at, second >= WARM_UP_SECONDS))
     return sorted(events, key=lambda event: event.send_at)
 
 
-def _choose(total: int, share: float, dice: random.Random) -> list[bool]:
-    """`total` values, of which that share is True, in random order."""
-    chosen = [place < round(total * share) for place in range(total)]
+def _half_of(total: int, dice: random.Random) -> list[bool]:
+    """`total` values, of which half are True, in random order."""
+    chosen = [place < round(total / 2) for place in range(total)]
     dice.shuffle(chosen)
     return chosen
 
@@ -147,9 +136,11 @@ class Observation:
     copies: int
 
 
-def measure(stack: Stack, load: Load) -> list[Observation]:
+def measure(stack: Stack, rate: int, seconds: int) -> list[Observation]:
     """Send the load through Punctual and through the baseline, and collect what arrives."""
     run = f"bench-{uuid.uuid4().hex[:8]}"
+    ingest = stack.client("lambda").get_function_configuration(FunctionName=stack.physical_id("Ingest"))
+    horizon = int(ingest["Environment"]["Variables"]["HORIZON_SECONDS"])
     with Consumer(stack) as consumer, _baseline(stack, run) as baseline:
         target, input_topic = consumer.topic(run), stack.physical_id("InputTopic")
         consumer.connect()
@@ -167,7 +158,7 @@ def measure(stack: Stack, load: Load) -> list[Observation]:
                 input["wake_at"] = _iso((event.due - timedelta(seconds=0.5)).replace(microsecond=0))
             states.start_execution(stateMachineArn=baseline, input=json.dumps(input))
 
-        events = plan(load, datetime.now(UTC))
+        events = plan(datetime.now(UTC), rate, seconds, horizon)
         with ThreadPoolExecutor(SENDERS) as senders:
             sent = []
             for event in events:
@@ -261,20 +252,18 @@ def _row(label: str, members: Sequence[Observation]) -> Row:
         early=sum(late_ms < 0 for _, late_ms in late),
         missing=len(members) - len(late),
         repeated=sum(member.copies > 1 for member in members),
-        percentiles=[percentile(counted, percent) for percent in PERCENTILES.values()] if counted else [],
+        percentiles=[percentile(counted, percent) for percent in PERCENTILES.values()],
     )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest of the values that is at least as large as `percent` of them (nearest rank)."""
-    return sorted(values)[max(math.ceil(percent * len(values) / 100), 1) - 1]
+    """The smallest of the values that is at least as large as `percent` of them (nearest rank); NaN without any."""
+    return sorted(values)[max(math.ceil(percent * len(values) / 100), 1) - 1] if values else math.nan
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
     heads = ["lateness, ms", "events", "early", "missing", "repeated", *PERCENTILES]
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-    for row in rows:
-        counts = (row.sent, row.early, row.missing, row.repeated)
-        lines.append([row.label, *map(str, counts), *(f"{value:,.0f}" for value in row.percentiles)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    counts = [[row.label, *map(str, (row.sent, row.early, row.missing, row.repeated))] for row in rows]
+    late = [[f"{value:,.0f}" for value in row.percentiles] for row in rows]
+    return markdown_table(heads, map(operator.add, counts, late))

@@ -7,7 +7,6 @@ starts are measured.
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -24,22 +23,12 @@ PARKS_PER_SECOND = 200  # less than the emulator does, so that all are parked be
 DO_NOTHING = {"StartAt": "Nothing", "States": {"Nothing": {"Type": "Pass", "End": True}}}
 
 
-@dataclass(frozen=True)
-class Swept:
-    """How many of the events were started, and within how many seconds from the first to the last. `bare_rate` is how
-    many executions a second the emulator starts for a loop of the same calls."""
+def measure(stack: LocalStack, events: int) -> tuple[int, float, float]:
+    """Park events that are due in the same second, let the stack's sweeps start them, and see when that was.
 
-    started: int
-    seconds: float
-    bare_rate: float
-
-    @property
-    def rate(self) -> float:
-        return self.started / self.seconds
-
-
-def measure(stack: LocalStack, events: int) -> Swept:
-    """Park events that are due in the same second, let the stack's sweeps start them, and see when that was."""
+    Returns how many were started, the seconds from the first start to the last, and how many executions a second the
+    emulator starts for a loop of the same calls.
+    """
     states, lambdas = stack.client("stepfunctions", max_pool_connections=THREADS), stack.client("lambda")
     swept, bare = (_create_machine(states, stack.outputs["DeliverRoleArn"]) for _ in range(2))
     sweeper = stack.physical_id("Sweeper")
@@ -60,7 +49,7 @@ def measure(stack: LocalStack, events: int) -> Swept:
     while len(starts) < events and time.monotonic() < give_up_at:
         time.sleep(2)
         starts = [execution["startDate"] for execution in stack.executions(swept)]
-    return Swept(len(starts), (max(starts) - min(starts)).total_seconds(), bare_rate)
+    return len(starts), (max(starts) - min(starts)).total_seconds(), bare_rate
 
 
 def _create_machine(states: Any, role: str) -> str:

@@ -5,33 +5,29 @@
 """
 
 import argparse
-import os
-import platform
-import signal
+import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from tools.documents import conditions, markdown_table
 from tools.drills import upgrade
 from tools.drills.drills import DRILLS, Drill
-from tools.drills.ledger import Account
+from tools.drills.ledger import OUTCOMES, UNCONCERNED_SECONDS
 from tools.drills.proxy import FaultProxy
 from tools.drills.scenes import Scene
-from tools.local import LocalStack, LocalStackError
+from tools.local import Consumer, LocalStack
+from tools.local.shell import exit_on_failure
 
 WARM_UP = 50  # events
-MOST_LISTED = 10  # payloads of missing events
+MOST_LISTED = 10  # payloads of events with a problem
+COLUMNS = "drill", "events", *OUTCOMES, "repeated", "longest lateness", "limit"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one drill found. `problems` are sentences, empty if the fault happened and every promise was kept."""
-
-    drill: Drill
-    account: Account
-    problems: list[str]
+# What one drill found: cells for COLUMNS, and problems, which are sentences. There are none if the fault happened and
+# every promise was kept.
+type Result = tuple[list[str], list[str]]
 
 
 def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
@@ -41,8 +37,9 @@ def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
         stack.deploy()
         for function in ("Ingest", "Sweeper"):
             proxy.intercept(stack.physical_id(function))
-        with Scene("warm-up", stack, proxy, WARM_UP) as scene:  # so that no drill measures cold starts
+        with Consumer(stack) as consumer:  # so that no drill measures cold starts
             stack.start_sweep()
+            scene = Scene("warm-up", stack, proxy, consumer, WARM_UP)
             scene.publish_all()
             scene.settle()
         return [run(drill, stack, proxy, events) for drill in drills]
@@ -51,55 +48,34 @@ def run_all(drills: Sequence[Drill], events: int) -> list[Result]:
 def run(drill: Drill, stack: LocalStack, proxy: FaultProxy, events: int) -> Result:
     """Run one drill, and print its result."""
     started_at = time.monotonic()
-    with Scene(drill.name, stack, proxy, events) as scene:
+    with Consumer(stack) as consumer:
+        scene = Scene(drill.name, stack, proxy, consumer, events)
         drill.run(scene)
-        account = scene.ledger.account(scene.attempts, drill.limit_seconds)
-        problems = [
-            *(f"{count} {label}" for label, count in broken_promises(account).items() if count),
-            *scene.problems,
-            *("a fault never happened" for fault in scene.faults if not fault.hits),
-        ]
-        if scene.ledger.open:
-            problems.append(f"missing: {', '.join(scene.ledger.open[:MOST_LISTED])} ...")
-    result = Result(drill, account, problems)
-    counts = (f"{name}: {value}" for name, value in zip(COLUMNS[1:], row(result)[1:], strict=True))
+        cells, problems = judge(drill, scene)
+    counts = (f"{name}: {cell}" for name, cell in zip(COLUMNS[1:], cells[1:], strict=True))
     print(f"{drill.name}  [{time.monotonic() - started_at:.0f} s]\n    {', '.join(counts)}")
     for line in [*scene.notes, *(f"PROBLEM: {problem}" for problem in problems)]:
         print(f"    {line}")
     sys.stdout.flush()
-    return result
+    return cells, problems
 
 
-def broken_promises(account: Account) -> dict[str, int]:
-    """How many events broke which promise."""
-    return {
-        "missing": account.missing,
-        "early": account.early,
-        "later than the drill allows": account.late,
-        "delivered although canceled or replaced in time": account.unwanted,
-        "repeated more often than they were started": account.unexplained,
-    }
-
-
-COLUMNS = (
-    "drill",
-    "events",
-    "delivered",
-    "repeated",
-    "reported",
-    "canceled",
-    "interrupted",
-    "missing",
-    "longest lateness",
-    "limit",
-)
-
-
-def row(result: Result) -> list[str]:
-    """The cells of a result, for COLUMNS."""
-    limit, account = result.drill.limit_seconds, result.account
-    counts = (getattr(account, name) for name in COLUMNS[1:-2])
-    return [result.drill.title, *map(str, counts), f"{account.latest_seconds:.1f} s", f"{limit} s" if limit else "-"]
+def judge(drill: Drill, scene: Scene) -> Result:
+    """What a drill has found."""
+    ledger, limit = scene.ledger, drill.limit_seconds
+    broken: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in ledger.values():
+        for problem in entry.broken_promises(scene.attempts, limit):
+            broken[problem].append(entry.key)
+    problems = [f"{len(keys)} {problem}: {', '.join(keys[:MOST_LISTED])}" for problem, keys in broken.items()]
+    problems += [*scene.problems, *("a fault never happened" for fault in scene.faults if not fault.hits)]
+    if unconcerned := sum(not entry.is_concerned for entry in ledger.values()):
+        late, most = ledger.latest_seconds(is_concerned=False), UNCONCERNED_SECONDS
+        scene.notes.append(f"{unconcerned} events that the fault did not concern: {late:.1f} s late (limit: {most} s)")
+    outcomes, repeated = ledger.outcomes(), sum(entry.arrivals > 1 for entry in ledger.values())
+    counts = len(ledger), *(outcomes[name] for name in OUTCOMES), repeated
+    lateness = f"{ledger.latest_seconds(is_concerned=True):.1f} s", "-" if limit == math.inf else f"{limit} s"
+    return [drill.title, *map(str, counts), *lateness], problems
 
 
 def main() -> None:
@@ -114,17 +90,12 @@ def main() -> None:
     if not drills:
         sys.exit(f"No drill has such a name. The drills are: {', '.join(drill.name for drill in DRILLS)}")
     upgrade.commit = options.commit
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the emulator ends, too
     started_at = time.monotonic()
-    try:
+    with exit_on_failure():
         results = run_all(drills, options.events)
-    except LocalStackError as error:
-        sys.exit(f"\n{error}")
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
-    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, {(time.monotonic() - started_at) / 60:.0f} minutes:\n")
-    for cells in (COLUMNS, ["---"] * len(COLUMNS), *map(row, results)):
-        print(f"| {' | '.join(cells)} |")
-    sys.exit(any(result.problems for result in results))
+    print(f"\n{conditions()}, {(time.monotonic() - started_at) / 60:.0f} minutes:\n")
+    print(markdown_table(COLUMNS, [cells for cells, _ in results]))
+    sys.exit(any(problems for _, problems in results))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,11 @@
 """An upgrade and a rollback: another commit deployed, this one over it, and the other one again, while events flow."""
 
-import itertools
+import shutil
 import subprocess
-import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 
-from tools.drills.scenes import Event, Scene
+from tools.drills.scenes import Event, Scene, repeatedly
 from tools.local import ROOT, LocalStackError
 
 # The release before this one: a tag, or a commit that `make drill COMMIT=...` names. Without either, this commit.
@@ -30,7 +25,7 @@ def upgrade_and_back(scene: Scene) -> None:
         scene.stack.build(source, version)
     _deploy(scene, "earlier")
     parked = _park(scene, "first")
-    with _flowing(scene):
+    with repeatedly(lambda number: _publish_some(scene, number), FLOW_SECONDS):
         _deploy(scene, "this")
         _withdraw(scene, parked)
         parked = _park(scene, "second")
@@ -42,14 +37,13 @@ def upgrade_and_back(scene: Scene) -> None:
 
 def _checked_out(folder: Path) -> Path:
     """The files of the earlier commit."""
-    git = ["git", "-C", str(ROOT)]
-    tag = subprocess.run([*git, "describe", "--tags", "--abbrev=0"], capture_output=True, text=True)
-    name = commit or tag.stdout.strip() or "HEAD"
-    archive = subprocess.run([*git, "archive", name], capture_output=True)
-    if archive.returncode:
-        raise LocalStackError(f"git has no commit {name}: {archive.stderr.decode().strip()}")
-    with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
-        files.extractall(folder, filter="data")
+    git, archive = ["git", "-C", str(ROOT)], folder.with_suffix(".tar")
+    tag = subprocess.run([*git, "describe", "--tags", "--abbrev=0"], capture_output=True, text=True).stdout.strip()
+    name = commit or tag or "HEAD"
+    archived = subprocess.run([*git, "archive", f"--output={archive}", name], capture_output=True, text=True)
+    if archived.returncode:
+        raise LocalStackError(f"git has no commit {name}: {archived.stderr.strip()}")
+    shutil.unpack_archive(archive, folder, filter="data")
     return folder
 
 
@@ -66,46 +60,20 @@ def _park(scene: Scene, phase: str) -> list[Event]:
     ids = [f"{scene.name}-{phase}-{number:03}" for number in range(EVENTS)]
     events = [scene.event(id, due + timedelta(milliseconds=250 * number)) | {"id": id} for number, id in enumerate(ids)]
     scene.publish(events)
-    scene.wait_for_ingest(ids)
+    scene.wait_for_ingest()
     return events[::2]
+
+
+def _publish_some(scene: Scene, number: int) -> None:
+    """Publish some unnamed events: some are due soon, some are parked for a moment."""
+    now = datetime.now(UTC)
+    name = f"{scene.name}-{number}-in"
+    scene.publish([scene.event(f"{name}-{seconds}", now + timedelta(seconds=seconds)) for seconds in FLOW_DUE_SECONDS])
 
 
 def _withdraw(scene: Scene, events: list[Event]) -> None:
     """Cancel the first half, and replace the second: by an event of the same time, or by one that is due soon."""
     middle = len(events) // 2
-    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
-    scene.cancel(event["id"] for event in events[:middle])
-    scene.publish(
-        [
-            event | {"payload": f"{event['id']}-replaced"} | ({"date": soon} if number % 2 else {})
-            for number, event in enumerate(events[middle:])
-        ]
-    )
-    for event in events:
-        scene.ledger.withdraw(event["payload"])
-
-
-@contextmanager
-def _flowing(scene: Scene) -> Iterator[None]:
-    """Within the block, publish some unnamed events each second: some are due soon, some are parked for a moment."""
-    is_over = threading.Event()
-
-    def flow() -> None:
-        for number in itertools.count():
-            if is_over.wait(FLOW_SECONDS):
-                return
-            now = datetime.now(UTC)
-            scene.publish(
-                [
-                    scene.event(f"{scene.name}-{number}-in-{seconds}", now + timedelta(seconds=seconds))
-                    for seconds in FLOW_DUE_SECONDS
-                ]
-            )
-
-    thread = threading.Thread(target=flow)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+    soon = {"date": (datetime.now(UTC) + timedelta(seconds=5)).isoformat()}
+    replaced = [event | soon if number % 2 else event for number, event in enumerate(events[middle:])]
+    scene.withdraw(events[:middle], replaced)

@@ -1,10 +1,10 @@
 """Punctual on this machine, from the shell: `python -m tools.local up`, `status`, `down`."""
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
+import click
 from rich.console import Console
 
 from punctual.consumer import Consumer
@@ -15,10 +15,7 @@ from tools.local.stack import LocalStack
 
 DEV = ROOT / ".venv/dev/bin"
 AWS, PUNCTUAL = LOCAL / "aws", LOCAL / "punctual"  # the AWS CLI and the command punctual, pointed at the emulator
-PORTS = range(1, 2**16)
-
-console, progress = Console(highlight=False), Console(highlight=False, stderr=True)
-
+console = Console(highlight=False)
 
 INSTRUCTIONS = """
 Punctual is running. Schedule an event for the topic `target`, list the parked events, show this one, and cancel it:
@@ -44,6 +41,13 @@ Check the stack, with an event of each kind:
 `.local/punctual --help` lists all commands; `.local/aws` is the AWS CLI, pointed at the emulator."""
 
 
+@click.group()
+def main() -> None:
+    """Punctual on this machine."""
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the emulator; a free one by default.")
 def up(port: int | None) -> None:
     """Start the emulator unless it is running, deploy to it, leave it running, and print how to use it."""
     stack = LocalStack.load()
@@ -53,14 +57,13 @@ def up(port: int | None) -> None:
     elif port not in (None, stack.port):
         sys.exit(f"The emulator is already running on port {stack.port}: stop it first (`make stop`)")
     try:
-        deploy_in_steps(stack, console=console, progress=progress)
+        deploy_in_steps(stack, console)
     finally:
         if stack.running:
             stack.save()
     if is_new:
         with Consumer(stack) as consumer:
-            awake = partial(wake, stack, consumer)
-            step("Start the first sweep and warm up", awake, console=console, progress=progress)
+            step("Start the first sweep and warm up", partial(wake, stack, consumer), console)
     stack.client("sns").create_topic(Name="target")
 
     settings = " ".join(f"{name}={value}" for name, value in stack.environment.items())
@@ -76,17 +79,18 @@ def write_script(path: Path, command: str) -> None:
     path.chmod(0o755)
 
 
+@main.command()
 def down() -> None:
     """Stop the emulator that `up` left running."""
     if stack := LocalStack.load():
-        step("Stop the AWS emulator", stack.stop, console=console, progress=progress)
+        step("Stop the AWS emulator", stack.stop, console)
     else:
         print("Nothing is running.")
-    RECORD.unlink(missing_ok=True)
-    AWS.unlink(missing_ok=True)
-    PUNCTUAL.unlink(missing_ok=True)
+    for file in (RECORD, AWS, PUNCTUAL):
+        file.unlink(missing_ok=True)
 
 
+@main.command()
 def status() -> None:
     """Print what `up` left running."""
     stack = LocalStack.load()
@@ -97,25 +101,6 @@ def status() -> None:
         print(f"  {name:24} {value}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.local", description="Punctual on this machine")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("up", help="deploy, and leave it running")
-    command.add_argument("--port", type=port_number, help="of the emulator; a free one by default")
-    command.set_defaults(run=lambda options: up(options.port))
-    commands.add_parser("status", help="print what is running").set_defaults(run=lambda _: status())
-    commands.add_parser("down", help="stop it").set_defaults(run=lambda _: down())
-    options = parser.parse_args()
-    with exit_on_failure():
-        options.run(options)
-
-
-def port_number(text: str) -> int:
-    port = int(text)
-    if port not in PORTS:
-        raise argparse.ArgumentTypeError(f"not a port: {port}")
-    return port
-
-
 if __name__ == "__main__":
-    main()
+    with exit_on_failure():
+        main(prog_name="python -m tools.local")

@@ -11,57 +11,36 @@ import re
 import sys
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from punctual.check import View, clock, reason, style
+from punctual.check import View, table_of
 from punctual.consumer import Consumer
 from tools.local.scenarios import SCENARIOS, LocalRun, wake
-from tools.local.shell import deploy_in_steps, exit_on_failure, step
+from tools.local.shell import deploy_in_steps, exit_on_failure, progress, step
 from tools.local.stack import LocalStack
 
 WIDTH = 110  # of the picture, and of the output where it does not go to a terminal
 
 
-def result(run: LocalRun) -> Table:
-    """The outcome of each message, as a table."""
-    table = Table("event", "due", "late (ms)", "outcome", box=SIMPLE, padding=(0, 1, 0, 0))
-    table.columns[2].justify = "right"
-    for column in table.columns:
-        column.no_wrap = True
-    for outcome in run.outcomes:
-        late_ms, state = run.inside(outcome).late_ms, run.state(outcome).partition(",")[0]
-        table.add_row(
-            outcome.scenario.name,
-            clock(outcome.due) if outcome.has_date else "",
-            f"{late_ms:.0f}" if late_ms is not None and outcome.is_due_later else "",
-            Text.assemble((state, style(state)), reason(outcome)),
-        )
-    return table
-
-
-def demonstrate(console: Console, progress: Console, stack: LocalStack, consumer: Consumer) -> bool:
+def demonstrate(console: Console, stack: LocalStack, consumer: Consumer) -> bool:
     """Run the scenarios and show their outcomes. Returns whether all ended as expected."""
-    step("Start the first sweep and warm up", lambda: wake(stack, consumer), console=console, progress=progress)
+    step("Start the first sweep and warm up", lambda: wake(stack, consumer), console)
     run = LocalRun(stack, consumer, SCENARIOS)
     console.print(f"\n{len(SCENARIOS)} messages published to {run.outputs['InputTopicArn']}")
     run.publish()
     with View(progress, run) as view:
         for _ in run.watch():
             view.refresh()
-    console.print(result(run))
-    problems = run.problems()
-    for problem in problems:
-        console.print(f"WRONG  {problem}", style="red", markup=False)
-    if problems:
+    console.print(table_of(run))
+    if problems := run.problems():
+        for problem in problems:
+            console.print(f"WRONG  {problem}", style="red", markup=False)
         return False
     console.print(
         f"All {len(SCENARIOS)} ended as expected: none early, none delivered twice, nothing left in a table or queue.",
         style="green",
     )
-    console.print("Lateness is the time from the due time until SNS accepted the delivery, as the execution states it.")
+    console.print("Lateness is the time from the due time until SNS, and the queue of a subscriber, had the delivery.")
     return True
 
 
@@ -73,25 +52,24 @@ def svg(console: Console) -> str:
     return picture.replace("Fira Code, monospace", "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace")
 
 
-def main() -> int:
+def main() -> bool:
     parser = argparse.ArgumentParser(description="Publish events of every kind to Punctual on this machine")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save the final screen as a picture, if all went well")
     options = parser.parse_args()
     # Recorded at a fixed width, whatever the terminal's is.
     is_fixed = options.svg or not sys.stdout.isatty()
     console = Console(highlight=False, width=WIDTH if is_fixed else None, record=bool(options.svg))
-    progress = Console(highlight=False, stderr=True)
     with exit_on_failure():
         stack = LocalStack()
         try:
-            deploy_in_steps(stack, console=console, progress=progress)
+            deploy_in_steps(stack, console)
             with Consumer(stack) as consumer:
-                is_as_expected = demonstrate(console, progress, stack, consumer)
+                is_as_expected = demonstrate(console, stack, consumer)
             if options.svg and is_as_expected:
                 options.svg.write_text(svg(console))
         finally:
             stack.stop()
-    return 0 if is_as_expected else 1
+    return not is_as_expected
 
 
 if __name__ == "__main__":

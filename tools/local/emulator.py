@@ -27,6 +27,13 @@ HOST = "127.0.0.1"
 ROOT_KEY = "test"  # MiniStack takes this access key as the account's root user, with or without IAM.
 SERVICES = "cloudformation,dynamodb,iam,kms,lambda,logs,monitoring,s3,scheduler,sns,sqs,states,sts"
 
+# Nothing of the user's own settings.
+WITHOUT_SETTINGS = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 START_SECONDS = 30
 STOP_SECONDS = 15  # MiniStack takes about 2 s to close its connections and write its state.
 
@@ -38,21 +45,22 @@ class LocalStackError(Exception):
 class Emulator:
     """One MiniStack process. Several can run side by side, each with its own port and folder."""
 
-    def __init__(self, *, port: int | None = None, auth: bool = False, region: str = "eu-central-1") -> None:
+    region = "eu-central-1"  # of every client and of the functions
+
+    def __init__(self, *, port: int | None = None, auth: bool = False) -> None:
         """Prepare an emulator; start() runs it.
 
         port: the port to listen on; a free one by default.
         auth: enforce IAM, so that a function can do only what its role allows. This also turns on TLS, because the
             template's policies deny requests without it.
-        region: the Region of every client and of the functions.
         """
         self.port = port or _free_port()
         self.auth = auth
-        self.region = region
         self.folder = LOCAL / str(self.port)  # exists from start() to stop()
         self.log_path = self.folder / "emulator.log"  # includes the output of the functions
         self.pid: int | None = None
-        self._certificate_authority = self.folder / "authority.pem"
+        # The file with the certificate to verify the emulator by; None without TLS.
+        self.ca_bundle = str(self.folder / "authority.pem") if auth else None
         self._process: subprocess.Popen[bytes] | None = None  # None if another Python process started the emulator
 
     def __enter__(self) -> Self:
@@ -103,18 +111,11 @@ class Emulator:
             "AWS_ACCESS_KEY_ID": ROOT_KEY,
             "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
             "AWS_DEFAULT_REGION": self.region,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **WITHOUT_SETTINGS,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # There is no host named sync-127.0.0.1.
             "AWS_PAGER": "",
             "NO_PROXY": HOST,
-        } | ({"AWS_CA_BUNDLE": str(self._certificate_authority)} if self.auth else {})
-
-    @property
-    def ca_bundle(self) -> str | None:
-        """The file with the certificate to verify the emulator by; None without TLS."""
-        return str(self._certificate_authority) if self.auth else None
+        } | ({"AWS_CA_BUNDLE": self.ca_bundle} if self.ca_bundle else {})
 
     def failure(self, what: str) -> LocalStackError:
         """An error that says what failed and where the emulator's log is, which stop() would delete."""
@@ -162,7 +163,7 @@ class Emulator:
             raise
 
     def _process_environment(self) -> dict[str, str]:
-        # The functions inherit the emulator's environment, so nothing of the user's own settings may be in it.
+        # The functions inherit it, so nothing of the user's own settings may be in it.
         environment = {name: os.environ[name] for name in ("HOME", "LANG", "PATH") if name in os.environ} | {
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(self.port),
@@ -173,27 +174,16 @@ class Emulator:
             "PERSIST_STATE": "1",  # for restart()
             "STATE_DIR": str(self.folder / "state"),
             "TMPDIR": str(self.folder / "tmp"),
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **WITHOUT_SETTINGS,
             "AWS_ENDPOINT_URL": self.endpoint,
         }
-        return environment | self._create_certificate() if self.auth else environment
-
-    def _create_certificate(self) -> dict[str, str]:
-        """Create a TLS certificate. Returns the settings with which the emulator uses it and the functions trust it."""
-        authority = trustme.CA()
-        certificate = authority.issue_cert(HOST, "localhost")
-        authority.cert_pem.write_to_path(str(self._certificate_authority))
-        chain, key = self.folder / "certificate.pem", self.folder / "key.pem"
-        certificate.cert_chain_pems[0].write_to_path(str(chain))
-        certificate.private_key_pem.write_to_path(str(key))
-        return {
-            "USE_SSL": "1",
-            "MINISTACK_SSL_CERT": str(chain),
-            "MINISTACK_SSL_KEY": str(key),
-            "AWS_CA_BUNDLE": str(self._certificate_authority),
-        }
+        if self.ca_bundle:  # With a new certificate, which the functions trust.
+            authority, certificate = trustme.CA(), str(self.folder / "certificate.pem")
+            authority.cert_pem.write_to_path(self.ca_bundle)
+            authority.issue_cert(HOST, "localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+            environment |= {"USE_SSL": "1", "AWS_CA_BUNDLE": self.ca_bundle}
+            environment |= {"MINISTACK_SSL_CERT": certificate, "MINISTACK_SSL_KEY": certificate}
+        return environment
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         give_up_at = time.monotonic() + START_SECONDS
@@ -204,7 +194,7 @@ class Emulator:
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
-        context = ssl.create_default_context(cafile=self.ca_bundle) if self.auth else None
+        context = ssl.create_default_context(cafile=self.ca_bundle) if self.ca_bundle else None
         try:
             with urllib.request.urlopen(f"{self.endpoint}/_ministack/ready", timeout=1, context=context) as answer:
                 return bool(answer.status == 200)

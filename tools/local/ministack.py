@@ -1,5 +1,5 @@
 """MiniStack with three corrections to its SNS, with which deliveries, lateness, and the probe are as on AWS, one to the
-permissions of SQS, one to its end, and one fault that the drills need.
+permissions of SQS, one to its end, and the faults of workflows that the drills need.
 
 The emulator's own Python runs this file in place of `-m ministack`.
 """
@@ -21,8 +21,7 @@ from ministack.services import eventbridge, sns, stepfunctions  # type: ignore[i
 parse_flat_attributes, build_envelope = sns._parse_message_attributes, sns._build_envelope
 publish_for_schedule, serve = eventbridge._dispatch_to_sns, hypercorn.asyncio.serve
 extract_iam_action = iam_actions.extract_iam_action
-WORKFLOW_PUBLISH = "arn:aws:states:::sns:publish"
-publish_for_workflow = stepfunctions._SERVICE_DISPATCH[WORKFLOW_PUBLISH]
+invoke_resource = stepfunctions._invoke_resource
 
 
 def message_attributes(params: dict[str, Any]) -> Any:
@@ -54,13 +53,17 @@ def permission_of(service: str, *arguments: Any, **options: Any) -> str | None:
     return action.removesuffix("Batch") if action and service == "sqs" else action
 
 
-def publish_or_hang(resource: str, arguments: dict[str, Any]) -> Any:
-    """One Publish of a workflow gets no response, to each topic that the mock configuration lists for that."""
-    hanging = stepfunctions._sfn_mock_config.get("HangingTopics", [])
-    if arguments.get("TopicArn") in hanging:
-        hanging.remove(arguments["TopicArn"])
-        time.sleep(3600)
-    return publish_for_workflow(resource, arguments)
+def invoke_or_fail(resource: str, arguments: dict[str, Any]) -> Any:
+    """A workflow's call fails, or hangs, as often as the mock configuration says for its resource, topic, or function
+    (tools/drills/faults.py)."""
+    faults = stepfunctions._sfn_mock_config.get("Faults", {})
+    for name in faults.keys() & {resource, arguments.get("TopicArn"), arguments.get("FunctionName")}:
+        if faults[name]["calls"]:
+            faults[name]["calls"] -= 1
+            if error := faults[name]["error"]:
+                raise stepfunctions._ExecutionError(error, "Injected")
+            time.sleep(3600)
+    return invoke_resource(resource, arguments)
 
 
 # A client that keeps its connection does not answer the end of TLS. Until it does, or for 30 s, no state is written.
@@ -76,8 +79,7 @@ async def serve_and_exit(*arguments: Any) -> None:
 
 sns._parse_message_attributes, sns._build_envelope = message_attributes, envelope_with_milliseconds
 eventbridge._dispatch_to_sns, hypercorn.asyncio.serve = publish_for_schedule_by_tls, serve_and_exit
-stepfunctions._SERVICE_DISPATCH[WORKFLOW_PUBLISH] = publish_or_hang
-iam_actions.extract_iam_action = permission_of
+stepfunctions._invoke_resource, iam_actions.extract_iam_action = invoke_or_fail, permission_of
 
 if __name__ == "__main__":
     main()

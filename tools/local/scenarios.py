@@ -3,9 +3,8 @@
 A `LocalRun` publishes scenarios to a stack, watches what happens, and lists what went wrong.
 """
 
-import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,37 +26,25 @@ WAKE_SECONDS = 60
 # `punctual check` does not send this one: it would be reported on the failure topic of the stack.
 SCENARIOS = [
     *scenarios(),
-    Scenario(
-        "not JSON",
-        0,
-        "refused",
-        failure_topic=None,
-        text="tomorrow at noon, please",
-        error="the message is not JSON",
-    ),
+    Scenario("not JSON", 0, "refused", failure_topic=None, text="at noon, please", error="the message is not JSON"),
 ]
 
 
 @dataclass
 class Inside:
-    """What is known of an event inside the stack. `late_ms` is its lateness as its execution states it."""
+    """What is known of an event inside the stack."""
 
     was_parked: bool = False
     is_parked: bool = False
     execution: str | None = None
     status: str | None = None
-    late_ms: float | None = None
 
 
 class LocalRun(Run):
     """A run on the emulator, which is judged by tables, queues, and executions, too."""
 
     def __init__(
-        self,
-        stack: LocalStack,
-        consumer: Consumer,
-        scenarios: Sequence[Scenario],
-        max_lateness: timedelta = MAX_LATENESS,
+        self, stack: LocalStack, consumer: Consumer, scenarios: list[Scenario], max_lateness: timedelta = MAX_LATENESS
     ) -> None:
         self.stack, self.outputs = stack, stack.outputs
         super().__init__(
@@ -69,8 +56,7 @@ class LocalRun(Run):
             max_lateness=max_lateness,
         )
         consumer.subscribe(self.failure_topic)
-        self._sqs, self._dynamodb = stack.client("sqs"), stack.client("dynamodb")
-        self._states = stack.client("stepfunctions")
+        self._dynamodb = stack.client("dynamodb")
         self._inside: dict[str, Inside] = {}
 
     def inside(self, outcome: Outcome) -> Inside:
@@ -90,8 +76,6 @@ class LocalRun(Run):
             for name in (outcome.message_id, f"{outcome.id}-{outcome.message_id[:8]}"):
                 if execution := executions.get(name):
                     inside.execution, inside.status = name, execution["status"]
-                    if inside.status == "SUCCEEDED" and inside.late_ms is None:
-                        inside.late_ms = self._lateness(execution["executionArn"])
 
     def state(self, outcome: Outcome) -> str:
         inside, stopped = self.inside(outcome), outcome.scenario.expected if outcome.scenario.is_stopped else None
@@ -141,26 +125,14 @@ class LocalRun(Run):
         # One machine has one clock. The emulator's receipt is late by its polling of the queue, and never early.
         return min(delivery.published_at, delivery.sent_at, delivery.received_at), delivery.received_at
 
-    def _lateness(self, execution_arn: str) -> float | None:
-        output = self._states.describe_execution(executionArn=execution_arn).get("output", "{}")
-        late_ms: float | None = json.loads(output).get("late_ms")
-        return late_ms
-
-    def _parked(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self._dynamodb.scan(
-            TableName=self.outputs["ParkedTableName"], ConsistentRead=True
-        )["Items"]
-        return items
+    def _parked(self) -> Any:
+        return self._dynamodb.scan(TableName=self.outputs["ParkedTableName"], ConsistentRead=True)["Items"]
 
     def _leftovers(self) -> Iterator[str]:
         if left := [item for item in self._parked() if item["lane"]["S"] != CLOCK]:
             yield f"{len(left)} items are left in the Parked table"
         for queue in ("InputQueue", "InputDeadLetters", "Undelivered"):
-            attributes = self._sqs.get_queue_attributes(
-                QueueUrl=self.stack.physical_id(queue),
-                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-            )["Attributes"]
-            if count := sum(map(int, attributes.values())):
+            if count := self.stack.messages_in(queue):
                 yield f"{count} messages are left in {queue}"
 
 

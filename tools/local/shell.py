@@ -8,33 +8,28 @@ from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tools.local.emulator import LocalStackError
 from tools.local.stack import LocalStack
 
+progress = Console(highlight=False, stderr=True)
 
-def step(name: str, act: Callable[[], object], *, console: Console, progress: Console) -> None:
+
+def step(name: str, act: Callable[[], object], console: Console) -> None:
     """Run one step. `progress` shows that it is running, `console` how long it took."""
     started_at = time.monotonic()
-    if progress.is_terminal:
-        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-        with Progress(*columns, console=progress, transient=True) as display:
-            display.add_task(name)
-            act()
-    else:
-        progress.print(f"  {name} ...")
+    with progress.status(name):
         act()
     # As wide as the lines of `make setup`, which come before these in a fresh clone.
     console.print(f"  {name:38} {time.monotonic() - started_at:3.0f} s")
 
 
-def deploy_in_steps(stack: LocalStack, *, console: Console, progress: Console) -> None:
+def deploy_in_steps(stack: LocalStack, console: Console) -> None:
     """Start the emulator unless it is running, and deploy to it."""
     if not stack.running:
-        step("Start the AWS emulator", stack.start, console=console, progress=progress)
-    step("Build with sam", stack.build, console=console, progress=progress)
-    step("Deploy with sam", stack.deploy, console=console, progress=progress)
+        step("Start the AWS emulator", stack.start, console)
+    step("Build with sam", stack.build, console)
+    step("Deploy with sam", stack.deploy, console)
 
 
 @contextmanager

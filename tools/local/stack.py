@@ -34,24 +34,11 @@ NO_PROFILE = {"profile": (None, None, None, None), "config_file": (None, None, o
 class LocalStack(Emulator):
     """An emulator and the CloudFormation stacks deployed to it."""
 
-    def __init__(
-        self,
-        *,
-        port: int | None = None,
-        auth: bool = False,
-        stack_name: str = "punctual",
-        region: str = "eu-central-1",
-        parameters: Mapping[str, str] | None = None,
-    ) -> None:
-        """Prepare an emulator; start() runs it, build() and deploy() put Punctual on it.
+    stack_name = "punctual"  # what deploy() and outputs mean by default
 
-        port, auth, region: see Emulator.
-        stack_name: the stack that deploy() and outputs mean by default.
-        parameters: template parameters by name, for each deploy(). Architecture defaults to this machine's.
-        """
-        super().__init__(port=port, auth=auth, region=region)
-        self.stack_name = stack_name
-        self.parameters = {"Architecture": ARCHITECTURE} | dict(parameters or {})
+    def __init__(self, *, port: int | None = None, auth: bool = False) -> None:
+        """Prepare an emulator (see Emulator); start() runs it, build() and deploy() put Punctual on it."""
+        super().__init__(port=port, auth=auth)
         # Any: boto3-stubs has one overload per service, and client() takes the service's name as a variable.
         # Without the user's profile, which may be missing or change what a client does.
         self._session: Any = boto3.Session(botocore_session=botocore.session.Session(NO_PROFILE))
@@ -65,30 +52,17 @@ class LocalStack(Emulator):
         LOCAL.mkdir(exist_ok=True)
         with (LOCAL / "build.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # The cache in .aws-sam/ is shared.
-            self._sam("build", {"Architecture": ARCHITECTURE}, "--build-dir", str(self.folder / build), source=source)
+            self._sam("build", {}, "--build-dir", f"{self.folder}/{build}", source=source)
 
-    def deploy(
-        self, parameters: Mapping[str, str] | None = None, *, stack_name: str | None = None, build: str = "build"
-    ) -> dict[str, str]:
-        """Run `sam deploy` on what build() built. Returns the stack's outputs.
-
-        parameters: template parameters that override the constructor's.
-        """
-        stack_name = stack_name or self.stack_name
-        template = str(self.folder / build / "template.yaml")
-        self._sam(
-            "deploy", self.parameters | dict(parameters or {}), "--stack-name", stack_name, "--template-file", template
-        )
-        return self.outputs_of(stack_name)
+    def deploy(self, parameters: Mapping[str, str] = {}, *, stack_name: str = "", build: str = "build") -> None:
+        """Run `sam deploy` on what build() built, with these template parameters."""
+        name, template = stack_name or self.stack_name, f"{self.folder}/{build}/template.yaml"
+        self._sam("deploy", parameters, "--stack-name", name, "--template-file", template)
 
     @property
     def outputs(self) -> dict[str, str]:
         """The stack's outputs by name: InputTopicArn, DeliverArn and so on."""
-        return self.outputs_of(self.stack_name)
-
-    def outputs_of(self, stack_name: str) -> dict[str, str]:
-        """The outputs of another stack on this emulator."""
-        [stack] = self.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+        [stack] = self.client("cloudformation").describe_stacks(StackName=self.stack_name)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
     def physical_id(self, logical_id: str) -> str:
@@ -97,6 +71,12 @@ class LocalStack(Emulator):
             StackName=self.stack_name, LogicalResourceId=logical_id
         )["StackResourceDetail"]
         return str(detail["PhysicalResourceId"])
+
+    def messages_in(self, queue: str) -> int:
+        """How many messages one of the stack's queues holds, by its logical id; also those that somebody works on."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.physical_id(queue), AttributeNames=names)
+        return sum(map(int, answer["Attributes"].values()))
 
     def client(self, service: str, **config: Any) -> Any:
         """A boto3 client with every permission. `config` goes to botocore (max_pool_connections=50)."""
@@ -122,6 +102,7 @@ class LocalStack(Emulator):
     def _sam(self, command: str, parameters: Mapping[str, str], *options: str, source: Path = ROOT) -> None:
         if not SAM.exists():
             raise LocalStackError("sam is not installed: run `make setup`")
+        parameters = {"Architecture": ARCHITECTURE, **parameters}
         without_aws = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         result = subprocess.run(
             [str(SAM), command, "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
