@@ -82,7 +82,7 @@ def test_a_refusal_is_reported_to_the_other_account(other: LocalStack, receiver:
     topic = receiver.outputs["FailureTopicArn"]
     publish(other, event(receiver.outputs["OutputTopicArn"], "", in_seconds(2), failure_topic=topic))
     arrived = receiver.wait_for(lambda line: line["topic"] == topic)
-    assert arrived and json.loads(arrived["message"])["error"] == "payload is required"
+    assert arrived and json.loads(arrived["message"])["error"] == "payload must not be empty"
 
 
 @pytest.mark.parametrize("topic", ["OutputTopicArn", "FailureTopicArn"])

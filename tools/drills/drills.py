@@ -29,8 +29,8 @@ RETRY_PATIENCE_SECONDS = 240
 WAVES, WAVE_SECONDS, WAVE_LANE, STARTS_BEFORE_KILL = 4, 25, 30, 10
 # Events of one lane, due at once: enough for an invocation of its own.
 CROWD = 200
-BURST = 5000  # events
-BURST_PATIENCE_SECONDS = 900
+BURST = 1000  # events
+BURST_PATIENCE_SECONDS = 300
 
 
 def no_fault(scene: Scene) -> None:
@@ -184,7 +184,7 @@ def sns_down(scene: Scene) -> None:
 
 
 def burst(scene: Scene) -> None:
-    """5,000 events due in the same second"""
+    """1,000 events due in the same second"""
     due = _in_seconds(90)
     scene.publish([scene.event(f"burst-{number:05}", due) for number in range(BURST)])
     scene.settle(BURST_PATIENCE_SECONDS)
