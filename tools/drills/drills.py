@@ -29,8 +29,6 @@ RETRY_PATIENCE_SECONDS = 240
 WAVES, WAVE_SECONDS, WAVE_LANE, STARTS_BEFORE_KILL = 4, 25, 30, 10
 # Events of one lane, due at once: enough for an invocation of its own.
 CROWD = 200
-BURST = 1000  # events
-BURST_PATIENCE_SECONDS = 300
 
 
 def no_fault(scene: Scene) -> None:
@@ -180,16 +178,6 @@ def sns_down(scene: Scene) -> None:
     scene.expect_failures(faults.SNS_ERROR)
 
 
-# --- The whole --------------------------------------------------------------------------------------------------------
-
-
-def burst(scene: Scene) -> None:
-    """1,000 events due in the same second"""
-    due = _in_seconds(90)
-    scene.publish([scene.event(f"burst-{number:05}", due) for number in range(BURST)])
-    scene.settle(BURST_PATIENCE_SECONDS)
-
-
 def _in_seconds(seconds: int) -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
 
@@ -230,6 +218,5 @@ DRILLS = [
     Drill(calls_fail),
     Drill(sns_down),
     Drill(express_stopped),
-    Drill(burst),
     Drill(upgrade_and_back),
 ]
