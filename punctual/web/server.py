@@ -139,7 +139,7 @@ class Page:
         """One event's life, and its message: that of the parked one, or of its last execution."""
         story = story_of(self.stack, to_id(form.get("id", "").strip()), ago(parts.DAY))
         inputs = [execution.input for execution in story.executions if "event" in execution.input]
-        inputs += [event.input for event in sorted(story.parked, key=lambda event: event.state == "parked")]
+        inputs += [event.input for event in story.parked]
         message = {**inputs[-1]["event"], "payload": inputs[-1]["publish"]["Message"]} if inputs else None
         return {"story": story, "verdict": story.verdict(), "message": message}
 

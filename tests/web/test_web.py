@@ -167,7 +167,7 @@ def test_the_next_events_are_paged_also_if_many_are_due_at_once(page, tables, mo
         assert "No such events are parked" in text(page, f"/events?{other}")
 
 
-def test_an_event_shows_its_life_its_message_and_what_can_be_done(page, stack):
+def test_an_event_shows_its_life_its_message_and_what_can_be_done(page, stack, log):
     shown = text(page, "/event?id=order-1")
     assert "Parked until shortly before it is due" in shown and "last message with this id (event)" in shown
     questions = ["Cancel order-1?", "Publish order-1 now?", "Reschedule order-1?"]
@@ -177,6 +177,8 @@ def test_an_event_shows_its_life_its_message_and_what_can_be_done(page, stack):
     assert "is published again, for 2030-01-01 10:00" in text(page, "/reschedule", id="order-1", at="2030-01-01T10:00")
     assert "is published again, for now" in text(page, "/reschedule", id="order-1", now="1")
     assert "must be" in text(page, "/reschedule", id="order-1", at="")
+    log.write("order-3-00000001", started("order-3", 60, event={"user": "team"}, publish={"Message": "hello"}))
+    assert "&#34;payload&#34;: &#34;hello&#34;" in text(page, "/event?id=order-3")
     cancel, moved, now = map(json.loads, stack.received())
     assert cancel == {"cancel": "order-1"}
     assert (moved["payload"], moved["date"], now["delay"]) == (SCRIPT, "2030-01-01T10:00:00+00:00", 0)
