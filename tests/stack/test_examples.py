@@ -136,33 +136,23 @@ def test_events_arrive_on_a_fifo_topic_in_the_order_of_their_dates(played: Playe
     assert [arrival.message for arrival in played.arrivals["fifo"]] == ["packed", "shipped", "delivered"]
 
 
-@pytest.fixture(scope="module")
-def seen_table(other: LocalStack) -> str:
-    """A table as the deduplicating consumer needs it."""
-    name, dynamodb = "seen", other.client("dynamodb")
+def test_the_deduplicating_consumer_ignores_a_repeat_but_not_that_of_a_failed_delivery(other: LocalStack):
+    dynamodb, program = other.client("dynamodb"), (EXAMPLES / "deduplicating_consumer.py").read_text()
     dynamodb.create_table(
-        TableName=name,
+        TableName="seen",
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    return name
-
-
-def test_the_deduplicating_consumer_ignores_a_repeat(other: LocalStack, seen_table: str):
-    printed = run(other, "deduplicating_consumer.py", SEEN_TABLE=seen_table).stdout.splitlines()
+    failing, count = re.subn(r'\{"order": 4711\}', "not JSON, so act_on fails", program)
+    assert count
+    environment = users_environment(other) | {"SEEN_TABLE": "seen"}
+    result = subprocess.run([sys.executable, "-c", failing], env=environment, capture_output=True)
+    assert b"JSONDecodeError" in result.stderr
+    assert dynamodb.scan(TableName="seen", ConsistentRead=True)["Items"] == []
+    printed = run(other, "deduplicating_consumer.py", SEEN_TABLE="seen").stdout.splitlines()
     assert printed[0] == "Reminded the customer of order 4711"
     assert printed[1].startswith("Ignored a repeat of ")
     assert len(printed) == 2
-
-
-def test_the_deduplicating_consumer_does_not_ignore_the_repeat_of_a_failed_delivery(other: LocalStack, seen_table: str):
-    program = (EXAMPLES / "deduplicating_consumer.py").read_text()
-    failing, count = re.subn(r'\{"order": 4711\}', "not JSON, so act_on fails", program)
-    assert count
-    environment = users_environment(other) | {"SEEN_TABLE": seen_table}
-    result = subprocess.run([sys.executable, "-c", failing], env=environment, capture_output=True)
-    assert b"JSONDecodeError" in result.stderr
-    items = other.client("dynamodb").scan(TableName=seen_table, ConsistentRead=True)["Items"]
-    assert all("2026-12-24" in item["id"]["S"] for item in items)
-    assert len(items) == 1, "that of the other test"
+    [seen] = dynamodb.scan(TableName="seen", ConsistentRead=True)["Items"]
+    assert "2026-12-24" in seen["id"]["S"]

@@ -105,26 +105,19 @@ def plan(start_at: datetime, rate: int, seconds: int, horizon: int, seed: int = 
     parked_lead = horizon + PARKED_LEAD_SECONDS
     first_second = (start_at + timedelta(seconds=parked_lead + 2)).replace(microsecond=0)
     total = (WARM_UP_SECONDS + seconds) * rate
-    has_fraction, is_parked = _half_of(total, dice), _half_of(total, dice)
+    with_fraction, parked = (set(dice.sample(range(total), total // 2)) for _ in range(2))
     events = []
     for number in range(total):
         second = number // rate
         due = first_second + timedelta(seconds=second)
-        if has_fraction[number]:
+        if number in with_fraction:
             due += timedelta(milliseconds=dice.randrange(1, 1000))
-        lead = parked_lead if is_parked[number] else DIRECT_LEAD_SECONDS
+        lead = parked_lead if number in parked else DIRECT_LEAD_SECONDS
         for path, before in ((PUNCTUAL, lead), (BASELINE, min(lead, horizon))):
             # Spread over a second, so that sending does not always coincide with the due times of other events.
             send_at = due - timedelta(seconds=before + dice.random())
-            events.append(Event(number, path, is_parked[number], due, send_at, second >= WARM_UP_SECONDS))
+            events.append(Event(number, path, number in parked, due, send_at, second >= WARM_UP_SECONDS))
     return sorted(events, key=lambda event: event.send_at)
-
-
-def _half_of(total: int, dice: random.Random) -> list[bool]:
-    """`total` values, of which half are True, in random order."""
-    chosen = [place < round(total / 2) for place in range(total)]
-    dice.shuffle(chosen)
-    return chosen
 
 
 # --- The measurement --------------------------------------------------------------------------------------------------
