@@ -157,6 +157,12 @@ def test_aws_has_several_clocks_and_may_deliver_twice(arrivals: list[Arrival], p
     assert problems(Run, DELIVERED, arrivals) == ([problem] if problem else [])
 
 
+@pytest.mark.parametrize(("published_at", "late_ms"), [(DUE - SECOND, [1, 2]), (DUE + SECOND / 2, [-499, -498])])
+def test_lateness_is_by_sns_and_by_sqs_from_the_due_time_or_a_later_publication(published_at: datetime, late_ms: list):
+    late = arrival(published_at=DUE + SECOND / 1000, sent_at=DUE + SECOND / 500)
+    assert Outcome(DELIVERED, "m", "", "m", published_at, DUE, [late]).late_ms == late_ms
+
+
 # --- The picture ------------------------------------------------------------------------------------------------------
 
 
