@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import threading
 import time
 import uuid
 from collections import defaultdict
@@ -53,27 +52,6 @@ def mix_of(
         event |= {"id": key} if kind in (2, 7, 9) else {}
         events.append(event)
     return events
-
-
-@contextmanager
-def repeatedly(act: Callable[[int], object], interval_seconds: float) -> Iterator[None]:
-    """Within the block, call `act` again and again in a thread, with the number of the call. What it raises is raised
-    at the end."""
-    is_over = threading.Event()
-
-    def repeat() -> None:
-        for number in itertools.count():
-            if is_over.wait(interval_seconds):
-                return
-            act(number)
-
-    with ThreadPoolExecutor(1) as thread:
-        repeating = thread.submit(repeat)
-        try:
-            yield
-        finally:
-            is_over.set()
-    repeating.result()
 
 
 class Scene:
