@@ -68,8 +68,7 @@ def _park(scene: Scene, phase: str) -> list[Event]:
     due = datetime.now(UTC) + timedelta(seconds=DUE_SECONDS)
     ids = [f"{scene.name}-{phase}-{number:03}" for number in range(EVENTS)]
     events = [scene.event(id, due + timedelta(milliseconds=250 * number)) | {"id": id} for number, id in enumerate(ids)]
-    scene.publish(events)
-    scene.wait_for_ingest()
+    scene.wait_for_ingest(scene.publish(events))
     return events[::2]
 
 
