@@ -223,7 +223,7 @@ def run(stack: Stack, action: str, ids: Container[str] | None) -> tuple[int, lis
     with Queue(stack, stack.output(output)) as queue, closing(function(stack, queue, ids)) as attempts:
         for attempt in attempts:
             done += not attempt.kept_because
-            kept += [f"{attempt.event_id} is kept, because {attempt.kept_because}"] if attempt.kept_because else []
+            kept += [f"{attempt.id} is kept, because {attempt.kept_because}"] if attempt.kept_because else []
             if time.monotonic() > give_up_at:
                 return done, kept, True
     return done, kept, False
