@@ -66,6 +66,7 @@ def test_after_includes_and_before_excludes_its_time(punctual, tables):
         (["--target", f"{TARGET}-2"], ["fifo"]),
         (["--id-prefix", "order-1"], ["other", "fifo"]),
         (["--id-prefix", "order-1", "--target", "other"], ["other"]),
+        (["--id-prefix", "order-7-"], []),  # As the name of the execution of order-7 begins.
         (["--user", "x"], []),
     ],
 )
