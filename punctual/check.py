@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -35,27 +35,23 @@ SWEEP_AGE, SWEEP_WAIT_SECONDS, SWEEP_LOOK_SECONDS = timedelta(minutes=2), 90, 2
 # A run adds at most 20 characters to it, and an event's id has at most 64.
 TOPIC_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
+# What has ended as its publisher wants is not yellow.
 STYLES = {"delivered": "green", "reported": "magenta", "refused": "magenta", "canceled": "cyan", "replaced": "cyan"}
 
 
-class View(Live):
-    """The current state of each event: a live table on a terminal, otherwise one line per change."""
-
-    def __init__(self, console: Console, run: Run) -> None:
-        super().__init__(get_renderable=lambda: table_of(run), console=console, auto_refresh=False, transient=True)
-        self._run, self._shown = run, dict[str, str]()
-
-    def refresh(self) -> None:
-        """Show what has changed."""
-        super().refresh()
-        if self.console.is_terminal:
-            return
-        for outcome in self._run.outcomes:
-            name, state = outcome.scenario.name, self._run.state(outcome)
-            if self._shown.get(name) != state:
-                self._shown[name] = state
-                elapsed = (self._run.now() - self._run.started_at).total_seconds()
-                self.console.print(f"  {elapsed:5.1f} s  {name:24} {state}")
+def watch(run: Run, console: Console) -> None:
+    """Watch a run to its end, and show the current state of each event: in a live table on a terminal, otherwise on one
+    line per change."""
+    shown: dict[str, str] = {}
+    with Live(get_renderable=lambda: table_of(run), console=console, auto_refresh=False, transient=True) as view:
+        for _ in run.watch():
+            view.refresh()
+            for outcome in () if console.is_terminal else run.outcomes:
+                name, state = outcome.scenario.name, run.state(outcome)
+                if shown.get(name) != state:
+                    shown[name] = state
+                    elapsed = (run.now() - run.started_at).total_seconds()
+                    console.print(f"  {elapsed:5.1f} s  {name:24} {state}")
 
 
 def table_of(run: Run) -> Table:
@@ -66,35 +62,16 @@ def table_of(run: Run) -> Table:
     for column in table.columns[2:4]:
         column.justify = "right"
     for outcome in run.outcomes:
-        late = ["", ""]
-        if outcome.deliveries and outcome.is_due_later:
-            delivery = outcome.deliveries[0]
-            late = [f"{milliseconds(outcome.late(at)):,}" for at in (delivery.published_at, delivery.sent_at)]
-        due, state, copies = clock(outcome.due) if outcome.has_date else "", run.state(outcome), len(outcome.deliveries)
+        late = [f"{ms:,}" for ms in outcome.late_ms] if outcome.is_due_later else []
+        due = outcome.due.time().isoformat("milliseconds") if outcome.has_date else ""
+        state, copies = run.state(outcome), len(outcome.deliveries)
         left = (outcome.due - run.now()).total_seconds() if outcome.has_date else 0
         more = f", in {left:.0f} s" if left > 0 else f", {copies} times" if copies > 1 else ""
-        table.add_row(outcome.scenario.name, due, *late, Text.assemble((state, style(state)), more, reason(outcome)))
+        # Without SNS's own sentence, which is as long as a table.
+        why = f": {outcome.error.removeprefix('not delivered: ').partition(':')[0]}" if outcome.error else ""
+        result = Text.assemble((state, STYLES.get(state, "yellow")), more, why)
+        table.add_row(outcome.scenario.name, due, *(late or ["", ""]), result)
     return table
-
-
-def style(state: str) -> str:
-    """The color of a state: what has ended as its publisher wants is not yellow."""
-    return STYLES.get(state.partition(",")[0], "yellow")
-
-
-def clock(moment: datetime) -> str:
-    """A time of day to the millisecond."""
-    return moment.time().isoformat("milliseconds")
-
-
-def milliseconds(duration: timedelta) -> int:
-    """A duration in milliseconds."""
-    return round(duration / timedelta(milliseconds=1))
-
-
-def reason(outcome: Outcome) -> str:
-    """Why a failure report was sent, after a colon; without SNS's own sentence, which is as long as a table."""
-    return f": {outcome.error.removeprefix('not delivered: ').partition(':')[0]}" if outcome.error else ""
 
 
 def _prefix(context: click.Context, parameter: click.Parameter, prefix: str) -> str:
@@ -155,8 +132,8 @@ def check_command(stack: Stack, topic_prefix: str, max_lateness: timedelta) -> N
     if failed:
         raise click.ClickException(f"{failed} of {len(problems)} events did not end as they should")
     if not output.is_json:
-        latest = max(o.late(o.deliveries[0].published_at) for o in run.outcomes if o.deliveries and o.is_due_later)
-        output.line(f"All {len(problems)} ended as they should: none early, {milliseconds(latest)} ms late at most.")
+        latest = max(outcome.late_ms[0] for outcome in run.outcomes if outcome.late_ms and outcome.is_due_later)
+        output.line(f"All {len(problems)} ended as they should: none early, {latest} ms late at most.")
 
 
 def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) -> Run:
@@ -166,33 +143,20 @@ def _run(stack: Stack, name: str, max_lateness: timedelta, progress: Console) ->
     with _consumer(stack, name) as consumer:
         progress.print("  Creating topics and queues ...")
         with uninterrupted():
-            run = Run(
-                stack.client("sns"),
-                consumer,
-                scenarios(horizon, batching.total_seconds()),
-                input_topic=stack.output("InputTopicArn"),
-                failure_topic=stack.output("FailureTopicArn"),
-                prefix=f"{name}-",
-                max_lateness=max_lateness,
-                batching=batching,
-            )
-        try:
-            clock_offset, publish_duration = consumer.connect()
-        except TimeoutError as error:
-            raise click.ClickException(str(error)) from error
+            events = scenarios(horizon, batching.total_seconds())
+            run = Run(stack, consumer, events, prefix=f"{name}-", max_lateness=max_lateness, batching=batching)
+        clock_offset, publish_duration = consumer.connect()
         # Below a second it is as likely to be the duration of the call, and changes nothing.
         if abs(clock_offset) >= timedelta(seconds=1):
             run.clock_offset = clock_offset
             seconds = clock_offset.total_seconds()
-            progress.print(f"This machine's clock is {seconds:+.1f} s from that of SNS. The check uses that of SNS.")
+            progress.print(f"The clock of SNS is {seconds:+.1f} s from this machine's. The check uses that of SNS.")
         progress.print("  Waiting for Ingest, and for a sweep of the Clock ...")
         _wake(stack, run)
         _await_sweep(stack, run)
         try:
             run.publish(publish_duration)
-            with View(progress, run) as view:
-                for _ in run.watch():
-                    view.refresh()
+            watch(run, progress)
         finally:
             with uninterrupted():
                 _cancel_missing(run)
@@ -252,15 +216,15 @@ def _cancel_missing(run: Run) -> None:
 
 
 def _as_json(run: Run, outcome: Outcome, problems: list[str]) -> dict[str, Any]:
-    delivery = outcome.deliveries[0] if outcome.deliveries else None
+    by_sns, by_sqs = outcome.late_ms or (None, None)
     return {
         "name": outcome.scenario.name,
         "id": outcome.id,
         "due": outcome.due.isoformat() if outcome.has_date else None,
         "expected": outcome.scenario.expected,
         "outcome": run.state(outcome),
-        "late_ms_by_sns": milliseconds(outcome.late(delivery.published_at)) if delivery else None,
-        "late_ms_by_sqs": milliseconds(outcome.late(delivery.sent_at)) if delivery else None,
+        "late_ms_by_sns": by_sns,
+        "late_ms_by_sqs": by_sqs,
         "error": outcome.error,
         "problems": problems,
     }
@@ -269,7 +233,7 @@ def _as_json(run: Run, outcome: Outcome, problems: list[str]) -> dict[str, Any]:
 @contextmanager
 def _consumer(stack: Stack, name: str) -> Iterator[Consumer]:
     """A consumer that is closed when the block ends, in whatever way."""
-    consumer, is_done = Consumer(stack, name=name, topic_prefix=name), False
+    consumer, is_done = Consumer(stack, name), False
     try:
         yield consumer
         is_done = True

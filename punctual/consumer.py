@@ -28,10 +28,14 @@ POLLERS = 2
 CONNECT_INTERVAL_SECONDS = 2
 
 
-class Clients(Protocol):
-    """Anything that makes boto3 clients: a Stack, a LocalStack, or an AWS account. `config` goes to botocore."""
+class Deployed(Protocol):
+    """A Stack of `punctual`, or a LocalStack of `tools`."""
 
     def client(self, service: Any, **config: Any) -> Any: ...
+
+    def output(self, key: str) -> str: ...
+
+    def physical_id(self, logical_id: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,18 @@ class Arrival:
 
     topic: str
     message: str
-    subject: str | None
     attributes: dict[str, str]
-    message_id: str
     published_at: datetime  # when SNS accepted the message, by SNS's clock
     sent_at: datetime  # when SQS accepted it, by SQS's clock
-    # When the poll with the message returned, by this machine's clock. The local emulator checks a queue every 0.1 s
-    # during a poll, so this can be that much later than sent_at.
-    received_at: datetime
 
 
 class Consumer:
     """Collects every message of the topics that it created or subscribed to, until close()."""
 
-    def __init__(self, clients: Clients, name: str | None = None, topic_prefix: str = "") -> None:
-        """name: of the queues. topic_prefix: begins the names of all topics that may be subscribed to."""
-        self._sns, self._sqs = clients.client("sns"), clients.client("sqs", max_pool_connections=2 * POLLERS + 2)
-        self._name, self._topic_prefix = name or f"consumer-{uuid.uuid4().hex[:8]}", topic_prefix
+    def __init__(self, stack: Deployed, name: str = "") -> None:
+        """name: of the queues; begins the names of all topics that may be subscribed to."""
+        self._sns, self._sqs = stack.client("sns"), stack.client("sqs", max_pool_connections=2 * POLLERS + 2)
+        self._name, self._topic_prefix = name or f"consumer-{uuid.uuid4().hex[:8]}", name
         self._queues: dict[bool, str] = {}  # ARN by whether it is FIFO
         self._topics: list[str] = []
         self._arrivals: list[Arrival] = []
@@ -174,9 +173,8 @@ class Consumer:
                     WaitTimeSeconds=POLL_SECONDS,
                     MessageSystemAttributeNames=["SentTimestamp"],
                 ).get("Messages", [])
-                received_at = datetime.now(UTC)
                 with self._changed:
-                    for arrival in (_arrival(message, received_at) for message in messages):
+                    for arrival in map(_arrival, messages):
                         (self._probe_arrivals if arrival.message in self._probes else self._arrivals).append(arrival)
                     self._changed.notify_all()
                 if messages:
@@ -186,17 +184,14 @@ class Consumer:
                 self._closed.wait(0.2)  # The emulator may be restarting. The queue keeps its messages.
 
 
-def _arrival(message: dict[str, Any], received_at: datetime) -> Arrival:
+def _arrival(message: dict[str, Any]) -> Arrival:
     envelope = json.loads(message["Body"])
     return Arrival(
         topic=envelope["TopicArn"],
         message=envelope["Message"],
-        subject=envelope.get("Subject"),
         attributes={name: value["Value"] for name, value in envelope.get("MessageAttributes", {}).items()},
-        message_id=envelope["MessageId"],
         published_at=datetime.fromisoformat(envelope["Timestamp"]),
         sent_at=datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC),
-        received_at=received_at,
     )
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from punctual_core.limits import DATE_ATTRIBUTE, ID_ATTRIBUTE
 
-from .consumer import Arrival, Consumer
+from .consumer import Arrival, Consumer, Deployed
 
 ABSENT: Any = ...  # as a field's value: the message does not have the field
 MISSING_TOPIC = "no-such-topic"  # a topic that is not created
@@ -121,37 +121,41 @@ class Outcome:
         """How late that is: after its due time or, if that had passed, after its publication."""
         return moment - max(self.due, self.published_at)
 
+    @property
+    def late_ms(self) -> list[int]:
+        """How late the first delivery was, by the clock of SNS and by that of SQS; empty without a delivery."""
+        moments = [moment for first in self.deliveries[:1] for moment in (first.published_at, first.sent_at)]
+        return [round(self.late(moment) / timedelta(milliseconds=1)) for moment in moments]
+
 
 class Run:
     """Scenarios on a deployed stack: publish(), then watch(), then problems_of() each outcome.
 
-    input_topic, failure_topic: the stack's. prefix: begins the names of the topics and the ids of the events.
+    prefix: begins the names of the topics and the ids of the events.
     batching: how long Lambda may collect messages before it invokes Ingest.
     clock_offset: what to add to this machine's clock to get that of SNS; to be set before publish().
     """
 
     def __init__(
         self,
-        sns: Any,
+        stack: Deployed,
         consumer: Consumer,
         scenarios: Sequence[Scenario],
         *,
-        input_topic: str,
-        failure_topic: str,
         prefix: str = "",
         max_lateness: timedelta = MAX_LATENESS,
         batching: timedelta = timedelta(),
     ) -> None:
-        self._sns, self._prefix, self._batching = sns, prefix, batching
+        self._sns, self._prefix, self._batching = stack.client("sns"), prefix, batching
         self.consumer, self.scenarios, self.max_lateness = consumer, scenarios, max_lateness
-        self.input_topic, self.failure_topic = input_topic, failure_topic
+        self.input_topic, self.failure_topic = stack.output("InputTopicArn"), stack.output("FailureTopicArn")
         self.clock_offset = timedelta()
         self.outcomes: list[Outcome] = []
         names = {topic for s in scenarios for topic in (s.target, s.failure_topic) if topic} - {MISSING_TOPIC}
         self.topics = {
             name: consumer.topic(prefix + name.removesuffix(".fifo"), name.endswith(".fifo")) for name in sorted(names)
         }
-        self.topics[MISSING_TOPIC] = f"{input_topic.rpartition(':')[0]}:{prefix}{MISSING_TOPIC}"
+        self.topics[MISSING_TOPIC] = f"{self.input_topic.rpartition(':')[0]}:{prefix}{MISSING_TOPIC}"
         self.started_at = self.now()
 
     def publish(self, duration: timedelta = timedelta()) -> None:
@@ -275,11 +279,8 @@ class Run:
         return max(delivery.published_at, delivery.sent_at), delivery.published_at
 
     def _problems_of_report(self, outcome: Outcome, arrival: Arrival) -> Iterator[str]:
-        report, failure_topic = json.loads(arrival.message), outcome.scenario.failure_topic
-        topic = self.failure_topic
-        if failure_topic is not None and failure_topic != MISSING_TOPIC:
-            topic = self.topics[failure_topic]
-        if arrival.topic != topic:
+        report, named = json.loads(arrival.message), outcome.scenario.failure_topic
+        if arrival.topic != (self.topics[named] if named and named != MISSING_TOPIC else self.failure_topic):
             yield f"reported to {arrival.topic}"
         if outcome.scenario.error not in report["error"]:
             yield f"reported as '{report['error']}'"

@@ -80,12 +80,12 @@ def _ended(execution: Execution) -> Ended:
 
 
 class Count:
-    """The parked events of a selection, counted by minute. `number` and `lanes` say how far it has come."""
+    """The parked events of a selection, counted by minute. `number` says how far it has come."""
 
     def __init__(self, stack: Stack, selection: Selection):
-        self.at, self.number, self.lanes = datetime.now(UTC), 0, 0
+        self.at, self.number = datetime.now(UTC), 0
         self._asked_at, self._numbers = time.monotonic(), itertools.count(1)
-        self._counting = ThreadPoolExecutor(1).submit(count_events, stack, selection, self._minute_of, self._on_lane)
+        self._counting = ThreadPoolExecutor(1).submit(count_events, stack, selection, self._minute_of, lambda _: None)
 
     def minutes(self) -> Counter[datetime] | None:
         """How many are due in each minute; None while they are counted. Raises what counting raised."""
@@ -97,9 +97,6 @@ class Count:
             raise click.ClickException("the count was stopped, because nobody waited for it")
         self.number = next(self._numbers)  # Of several threads at once.
         return due.replace(second=0, microsecond=0)
-
-    def _on_lane(self, _: int) -> None:
-        self.lanes += 1
 
 
 def floor(moment: datetime, width: timedelta) -> datetime:

@@ -11,8 +11,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from jinja2 import Environment, FileSystemLoader
-from punctual_core.limits import ID, ID_RULE
-from punctual_core.times import parse_date, zone
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -23,9 +21,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..cancel import cancel
-from ..moments import shown
+from ..moments import shown, to_moment
 from ..parked import Selection
 from ..schedule import parked_message, scheduler_of
+from ..show import to_id
 from ..stack import Stack, sentence_of
 from ..story import ago, story_of
 from . import parts
@@ -37,9 +36,6 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -87,8 +83,9 @@ class Page:
         self.stack, self.is_read_only, self.denied = stack, is_read_only, dict[str, str]()
         self._counts = dict[Selection, Count]()
         templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True)
-        templates.globals |= {"page": self, "shown": shown, "query": _query}
+        templates.globals |= {"page": self, "shown": shown}
         templates.filters |= {"json": lambda value: json.dumps(value, ensure_ascii=False, indent=2), "ms": parts.ms}
+        templates.globals["m"] = templates.get_template("macros.html").module
         self._template = templates.get_template
 
     def route(self, method: str, path: str, template: str, answer: Callable[[Form], Data]) -> Route:
@@ -96,13 +93,14 @@ class Page:
 
         def fragment(form: Form) -> str:
             try:
-                return self._template(f"{template}.html").render(answer(form), form=form)
+                data, name = answer(form), template
             except (*parts.PROBLEMS, ValueError) as error:
-                problem = sentence_of(error)
-            if method == "POST" and problem.startswith("permission denied"):
-                self.denied[path] = problem
-            again = f"/{path}?{_query(**form)}" if method == "GET" else ""
-            return self._template("error.html").render(problem=problem, again=again)
+                data, name = {"problems": [sentence_of(error)]}, "error"
+            for problem in data.get("problems", []):
+                if "permission denied" in problem:
+                    self.denied[path] = problem
+            again = f"/{path}?{urlencode(form)}" if method == "GET" else ""
+            return self._template(f"{name}.html").render(data, form=form, again=again)
 
         async def endpoint(request: Request) -> Response:
             fields = {name: "\n".join(values) for name, values in parse_qs((await request.body()).decode()).items()}
@@ -116,7 +114,7 @@ class Page:
         self.denied.clear()  # It may have been granted meanwhile.
         return {}
 
-    def selection(self, form: Form) -> Selection:
+    def select(self, form: Form) -> Selection:
         """The parked events that a form selects."""
         after, before = (datetime.fromisoformat(form[name]) if form.get(name) else None for name in ("after", "before"))
         target = self.stack.topic_arn(form["target"]) if form.get("target") else None
@@ -124,7 +122,7 @@ class Page:
 
     def histogram(self, form: Form) -> Data:
         """The parked events of a selection over time, out of one count of all times."""
-        selection = self.selection(form)
+        selection = self.select(form)
         counted = replace(selection, after=None, before=None)
         if form.pop("again", "") or counted not in self._counts:
             self._counts[counted] = Count(self.stack, counted)
@@ -138,12 +136,12 @@ class Page:
         return {"count": count, "minutes": minutes, "bars": bars, "later": later}
 
     def event(self, form: Form) -> Data:
-        """One event's life."""
-        id = form.get("id", "").strip()
-        if not ID.fullmatch(id):
-            raise ValueError(f"{id!r} {ID_RULE}")
-        story = story_of(self.stack, id, ago(parts.DAY))
-        return {"story": story, "verdict": story.verdict(), "message": parts.message_of(story)}
+        """One event's life, and its message: that of the parked one, or of its last execution."""
+        story = story_of(self.stack, to_id(form.get("id", "").strip()), ago(parts.DAY))
+        inputs = [execution.input for execution in story.executions if "event" in execution.input]
+        inputs += [event.input for event in story.parked]
+        message = {**inputs[-1]["event"], "payload": inputs[-1]["publish"]["Message"]} if inputs else None
+        return {"story": story, "verdict": story.verdict(), "message": message}
 
     def cancel(self, form: Form) -> Data:
         """Publish a cancel."""
@@ -152,7 +150,7 @@ class Page:
 
     def reschedule(self, form: Form) -> Data:
         """Publish a parked event again, for a time in UTC or for now."""
-        at = None if form.get("now") else parse_date(form.get("at", ""), zone("UTC"))
+        at = None if form.get("now") else to_moment(form.get("at", ""))
         fields = parked_message(self.stack, form["id"])
         scheduler_of(self.stack).schedule(**fields, at=at, delay=None if at else timedelta())
         notice = f"{form['id']} is published again, {f'for {shown(at)} UTC' if at else 'for now'}."
@@ -161,37 +159,28 @@ class Page:
     def run(self, form: Form) -> Data:
         """Resend or redrive the chosen messages, or all."""
         chosen = None if form.get("all") else form.get("ids", "").split("\n")
-        done, kept, has_more = parts.run(self.stack, form["action"], chosen)
-        for sentence in (sentence for sentence in kept if "permission denied" in sentence):
-            self.denied[form["action"]] = sentence
-        return parts.messages(self.stack, form["action"]) | {"done": done, "kept": kept, "has_more": has_more}
-
-
-def _query(**values: Any) -> str:
-    return urlencode({name: value for name, value in values.items() if value})
+        return parts.run(self.stack, form["action"], chosen)
 
 
 def application(stack: Stack, host: str, token: str, is_read_only: bool = False) -> Starlette:
     """The page of a stack, for a browser that comes to `host` (address and port) with the token."""
     page, history = Page(stack, is_read_only), History(stack)
-    reads: dict[str, Callable[[Form], Data]] = {
-        "now": lambda form: parts.now(stack, history),
-        "pending": lambda form: {},
-        "histogram": page.histogram,
-        "events": lambda form: parts.next_events(stack, page.selection(form), int(form.get("skip", 0))),
-        "event": page.event,
-        "lateness": lambda form: parts.lateness(history, parts.DAY if form.get("span") == "day" else parts.HOUR),
-        "failed": lambda form: parts.failed(stack, history),
-        "messages": lambda form: parts.messages(stack, form["action"]),
-    }
-    routes = [page.route("GET", "", "page", page.shell)]
-    routes += [page.route("GET", name, name, answer) for name, answer in reads.items()]
-    if not is_read_only:
-        routes += [page.route("POST", action, "messages", page.run) for action in parts.QUEUES]
-        routes += [
-            page.route("POST", "cancel", "event", page.cancel),
-            page.route("POST", "reschedule", "event", page.reschedule),
-        ]
+    answers: list[tuple[str, str, str, Callable[[Form], Data]]] = [
+        ("GET", "", "page", page.shell),
+        ("GET", "now", "now", lambda form: parts.now(stack, history)),
+        ("GET", "pending", "pending", lambda form: {}),
+        ("GET", "histogram", "histogram", page.histogram),
+        ("GET", "events", "events", lambda form: parts.next_events(stack, page.select(form), int(form.get("skip", 0)))),
+        ("GET", "event", "event", page.event),
+        ("GET", "lateness", "lateness", lambda form: parts.lateness(history, form.get("span", "hour"))),
+        ("GET", "failed", "failed", lambda form: parts.failed(history)),
+        ("GET", "messages", "messages", lambda form: parts.messages(stack, form["action"])),
+        ("POST", "resend", "messages", page.run),
+        ("POST", "redrive", "messages", page.run),
+        ("POST", "cancel", "event", page.cancel),
+        ("POST", "reschedule", "event", page.reschedule),
+    ]
+    routes = [page.route(*row) for row in answers if row[0] == "GET" or not is_read_only]
     static = Mount("/static", StaticFiles(directory=HERE / "static"))
     guard = Middleware(BaseHTTPMiddleware, dispatch=Guard(host, token))
     return Starlette(routes=[*routes, static], middleware=[guard])

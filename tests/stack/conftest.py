@@ -7,8 +7,8 @@ import copy
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -42,21 +42,6 @@ def publish(stack: LocalStack, message: str) -> None:
     stack.client("sns").publish(TopicArn=stack.outputs["InputTopicArn"], Message=message)
 
 
-class BackgroundRun:
-    """A run that a thread watches."""
-
-    def __init__(self, run: LocalRun) -> None:
-        self._run = run
-        run.publish()
-        self._thread = threading.Thread(target=lambda: [None for _ in run.watch()], daemon=True)
-        self._thread.start()
-
-    def wait(self) -> LocalRun:
-        """Wait until the run has ended. Returns it."""
-        self._thread.join()
-        return self._run
-
-
 @pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
     """The stack with its default parameters."""
@@ -70,17 +55,22 @@ def stack() -> Iterator[LocalStack]:
 
 
 @pytest.fixture(scope="package")
-def scenarios(stack: LocalStack) -> Iterator[BackgroundRun]:
-    """The demo's scenarios and more, all published at once."""
-    with Consumer(stack) as consumer:
+def scenarios(stack: LocalStack) -> Iterator[Future[LocalRun]]:
+    """A run of the demo's scenarios and more, all published at once; a thread watches it until it has ended."""
+    with Consumer(stack) as consumer, ThreadPoolExecutor(1) as thread:
         wake(stack, consumer)
-        background = BackgroundRun(LocalRun(stack, consumer, SCENARIOS + MORE_SCENARIOS, MAX_LATENESS))
-        yield background
-        background.wait()
+        run = LocalRun(stack, consumer, SCENARIOS + MORE_SCENARIOS, MAX_LATENESS)
+        run.publish()
+
+        def watch() -> LocalRun:
+            list(run.watch())
+            return run
+
+        yield thread.submit(watch)
 
 
 @pytest.fixture(scope="package")
-def other(stack: LocalStack, scenarios: BackgroundRun) -> LocalStack:
+def other(stack: LocalStack, scenarios: Future[LocalRun]) -> LocalStack:
     """A second stack, with targets in two accounts and the probe, which test_stack_probe.py finds at work."""
     account = stack.outputs["InputTopicArn"].split(":")[4]
     topics = ",".join(f"arn:aws:sns:{stack.region}:{account}:*" for account in (account, OTHER_ACCOUNT))
@@ -92,29 +82,13 @@ def other(stack: LocalStack, scenarios: BackgroundRun) -> LocalStack:
     return other
 
 
-class Role:
-    """A role of a deployed stack, from which permissions can be taken for a while."""
-
-    def __init__(self, stack: LocalStack, logical_id: str) -> None:
-        self._iam, self._name = stack.client("iam"), stack.physical_id(logical_id)
-
-    @contextmanager
-    def without(self, sid: str) -> Iterator[None]:
-        """Remove one statement until the block ends."""
-        names = self._iam.list_role_policies(RoleName=self._name)["PolicyNames"]
-        for name in names:
-            policy = {"RoleName": self._name, "PolicyName": name}
-            shipped = self._iam.get_role_policy(**policy)["PolicyDocument"]
-            left = [statement for statement in shipped["Statement"] if statement["Sid"] != sid]
-            if len(left) < len(shipped["Statement"]):
-                break
-        else:
-            raise LookupError(f"{self._name} has no statement {sid}")
-        if left:
-            self._iam.put_role_policy(**policy, PolicyDocument=json.dumps(shipped | {"Statement": left}))
-        else:  # IAM rejects a policy without statements.
-            self._iam.delete_role_policy(**policy)
-        try:
-            yield
-        finally:
-            self._iam.put_role_policy(**policy, PolicyDocument=json.dumps(shipped))
+@contextmanager
+def denied(stack: LocalStack, role: str, action: str) -> Iterator[None]:
+    """Deny an action to a role of the stack, by its logical id, until the block ends."""
+    iam, policy = stack.client("iam"), {"RoleName": stack.physical_id(role), "PolicyName": "denied"}
+    statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
+    iam.put_role_policy(**policy, PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    try:
+        yield
+    finally:
+        iam.delete_role_policy(**policy)

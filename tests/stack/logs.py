@@ -1,5 +1,6 @@
 """What a function on the emulator has logged."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +10,10 @@ from botocore.exceptions import ClientError
 WAIT_SECONDS = 30
 
 
-def wait_for_lines(
-    logs: Any, group: str, enough: Callable[[list[str]], bool], seconds: float = WAIT_SECONDS
-) -> list[str]:
-    """The lines in a log group as soon as they are enough, or what there is after so many seconds."""
+def wait_for_entry(
+    logs: Any, group: str, is_wanted: Callable[[dict], bool], seconds: float = WAIT_SECONDS
+) -> list[dict]:
+    """The JSON objects in a log group as soon as one of them is wanted, or what there is after so many seconds."""
     give_up_at = time.monotonic() + seconds
     while True:
         try:
@@ -20,6 +21,7 @@ def wait_for_lines(
             lines = [line for page in pages for event in page["events"] for line in event["message"].splitlines()]
         except ClientError:  # A function without a log group of its own has none before its first invocation.
             lines = []
-        if enough(lines) or time.monotonic() > give_up_at:
-            return lines
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        if any(map(is_wanted, entries)) or time.monotonic() > give_up_at:
+            return entries
         time.sleep(0.3)

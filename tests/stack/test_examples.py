@@ -8,20 +8,25 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.stack.conftest import MAX_LATENESS, users_environment
-from tools.local import ROOT, Arrival, Consumer, LocalStack
+from tools.local import ROOT, Consumer, LocalStack
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 PUBLISHERS = ["cancel.py", "fifo.py", "publisher.mjs", "replace.py", "schedule.py"]
 
-# Seconds from the start of each script to the due time of its (first) event.
-SCHEDULE, CANCELED, REPLACED, FIFO = 4, 10, 6, 6
+# The example that publishes to each topic, and in how many seconds its (first) event is due.
+PLAYED = {
+    "schedule": ("schedule.py", 4),
+    "publisher": ("publisher.mjs", 4),
+    "cancel": ("schedule.py", 10),
+    "replace": ("replace.py", 6),
+    "fifo": ("fifo.py", 6),
+}
 # How many of these events are delivered.
 DELIVERED = 6
 # An unwanted delivery gets this long after the last due time to arrive.
@@ -37,17 +42,10 @@ def run(stack: LocalStack, name: str, *arguments: str, **environment: str) -> su
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@dataclass(frozen=True)
-class Scheduled:
-    """An event that an example printed."""
-
-    id: str
-    due: datetime
-
-
-def scheduled(printed: str) -> list[Scheduled]:
+def scheduled(printed: str) -> list[tuple[str, datetime]]:
+    """The ids and due times of the events that an example has printed."""
     found = re.findall(r"^Scheduled event (\S+) .*?for ([^\s,]+)", printed, re.MULTILINE)
-    return [Scheduled(id, datetime.fromisoformat(due)) for id, due in found]
+    return [(id, datetime.fromisoformat(due)) for id, due in found]
 
 
 def seconds_until(moment: datetime) -> float:
@@ -55,42 +53,30 @@ def seconds_until(moment: datetime) -> float:
 
 
 class Played:
-    """The scripts that publish to the input topic, run at the same time, and what arrived."""
+    """The examples that publish to the input topic, run at the same time, and what arrived; all by topic."""
 
     def __init__(self, stack: LocalStack, consumer: Consumer) -> None:
-        self._topics = {name: consumer.topic(name) for name in ("schedule", "publisher", "cancel", "replace")}
-        self._topics["fifo"] = consumer.topic("fifo", fifo=True)
-        self._stack, self._input_topic = stack, stack.outputs["InputTopicArn"]
+        self._stack, self._topics = stack, {name: consumer.topic(name, fifo=name == "fifo") for name in PLAYED}
         with ThreadPoolExecutor() as threads:
-            printed = {
-                "schedule": threads.submit(self._schedule, "schedule.py", SCHEDULE),
-                "publisher": threads.submit(self._schedule, "publisher.mjs", SCHEDULE),
-                "cancel": threads.submit(self._schedule_and_cancel),
-                "replace": threads.submit(self._schedule, "replace.py", REPLACED),
-                "fifo": threads.submit(self._schedule, "fifo.py", FIFO),
-            }
-        self.printed = {name: output.result() for name, output in printed.items()}
-        self.scheduled = {name: scheduled(output) for name, output in self.printed.items()}
-        last_due = max(event.due for events in self.scheduled.values() for event in events)
+            self.printed = dict(zip(PLAYED, threads.map(self._play, PLAYED), strict=True))
+        self.scheduled = {name: scheduled(printed) for name, printed in self.printed.items()}
+        last_due = max(due for events in self.scheduled.values() for _, due in events)
         consumer.wait_until(lambda arrivals: len(arrivals) >= DELIVERED, seconds_until(last_due + MAX_LATENESS))
         time.sleep(seconds_until(last_due + SETTLING))
-        self._arrivals = consumer.arrivals
+        self.arrivals = {name: [a for a in consumer.arrivals if a.topic == arn] for name, arn in self._topics.items()}
+
+    def _play(self, name: str) -> str:
+        script, seconds = PLAYED[name]
+        printed = self._run(script, self._topics[name], str(seconds))
+        if name == "cancel":
+            [(id, _)] = scheduled(printed)
+            printed += self._run("cancel.py", id)
+        return printed
 
     def _run(self, script: str, *arguments: str) -> str:
-        done = run(self._stack, script, self._input_topic, *arguments)
+        done = run(self._stack, script, self._stack.outputs["InputTopicArn"], *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-    def _schedule(self, script: str, seconds: int) -> str:
-        return self._run(script, self._topics[script.partition(".")[0]], str(seconds))
-
-    def _schedule_and_cancel(self) -> str:
-        printed = self._run("schedule.py", self._topics["cancel"], str(CANCELED))
-        [event] = scheduled(printed)
-        return printed + self._run("cancel.py", event.id)
-
-    def arrivals(self, name: str) -> list[Arrival]:
-        return [arrival for arrival in self._arrivals if arrival.topic == self._topics[name]]
 
 
 @pytest.fixture(scope="module")
@@ -122,63 +108,51 @@ def test_without_arguments_an_example_prints_its_usage(other: LocalStack, name: 
 
 
 def test_a_scheduled_event_arrives_with_its_attributes(played: Played):
-    [event], [arrival] = played.scheduled["schedule"], played.arrivals("schedule")
+    [(id, due)], [arrival] = played.scheduled["schedule"], played.arrivals["schedule"]
     assert json.loads(arrival.message) == {"order": 4711, "action": "remind"}
-    assert event.due <= arrival.sent_at < event.due + MAX_LATENESS
-    date = f"{event.due:%FT%TZ}"
-    assert arrival.attributes == {"kind": "reminder", "scheduler-id": event.id, "scheduler-date": date}
+    assert due <= arrival.sent_at < due + MAX_LATENESS
+    assert arrival.attributes == {"kind": "reminder", "scheduler-id": id, "scheduler-date": f"{due:%FT%TZ}"}
 
 
 def test_an_event_from_javascript_arrives(played: Played):
-    [event], [arrival] = played.scheduled["publisher"], played.arrivals("publisher")
-    assert arrival.message == '{"order":4711}' and arrival.attributes["scheduler-id"] == event.id
-    assert event.due <= arrival.sent_at < event.due + MAX_LATENESS
+    [(id, due)], [arrival] = played.scheduled["publisher"], played.arrivals["publisher"]
+    assert arrival.message == '{"order":4711}' and arrival.attributes["scheduler-id"] == id
+    assert due <= arrival.sent_at < due + MAX_LATENESS
 
 
 def test_a_canceled_event_does_not_arrive(played: Played):
-    [event] = played.scheduled["cancel"]
-    assert f"Published the cancel of event {event.id} as message " in played.printed["cancel"]
-    assert played.arrivals("cancel") == []
+    [(id, _)] = played.scheduled["cancel"]
+    assert f"Published the cancel of event {id} as message " in played.printed["cancel"]
+    assert played.arrivals["cancel"] == []
 
 
 def test_only_the_replacement_arrives(played: Played):
-    _, replacement = played.scheduled["replace"]
-    [arrival] = played.arrivals("replace")
+    [_, (_, due)], [arrival] = played.scheduled["replace"], played.arrivals["replace"]
     assert arrival.message == "pay by Monday"
-    assert replacement.due <= arrival.sent_at < replacement.due + MAX_LATENESS
+    assert due <= arrival.sent_at < due + MAX_LATENESS
 
 
 def test_events_arrive_on_a_fifo_topic_in_the_order_of_their_dates(played: Played):
-    assert [arrival.message for arrival in played.arrivals("fifo")] == ["packed", "shipped", "delivered"]
+    assert [arrival.message for arrival in played.arrivals["fifo"]] == ["packed", "shipped", "delivered"]
 
 
-@pytest.fixture(scope="module")
-def seen_table(other: LocalStack) -> str:
-    """A table as the deduplicating consumer needs it."""
-    name, dynamodb = "seen", other.client("dynamodb")
+def test_the_deduplicating_consumer_ignores_a_repeat_but_not_that_of_a_failed_delivery(other: LocalStack):
+    dynamodb, program = other.client("dynamodb"), (EXAMPLES / "deduplicating_consumer.py").read_text()
     dynamodb.create_table(
-        TableName=name,
+        TableName="seen",
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    return name
-
-
-def test_the_deduplicating_consumer_ignores_a_repeat(other: LocalStack, seen_table: str):
-    printed = run(other, "deduplicating_consumer.py", SEEN_TABLE=seen_table).stdout.splitlines()
+    failing, count = re.subn(r'\{"order": 4711\}', "not JSON, so act_on fails", program)
+    assert count
+    environment = users_environment(other) | {"SEEN_TABLE": "seen"}
+    result = subprocess.run([sys.executable, "-c", failing], env=environment, capture_output=True)
+    assert b"JSONDecodeError" in result.stderr
+    assert dynamodb.scan(TableName="seen", ConsistentRead=True)["Items"] == []
+    printed = run(other, "deduplicating_consumer.py", SEEN_TABLE="seen").stdout.splitlines()
     assert printed[0] == "Reminded the customer of order 4711"
     assert printed[1].startswith("Ignored a repeat of ")
     assert len(printed) == 2
-
-
-def test_the_deduplicating_consumer_does_not_ignore_the_repeat_of_a_failed_delivery(other: LocalStack, seen_table: str):
-    program = (EXAMPLES / "deduplicating_consumer.py").read_text()
-    failing, count = re.subn(r'\{"order": 4711\}', "not JSON, so act_on fails", program)
-    assert count
-    environment = users_environment(other) | {"SEEN_TABLE": seen_table}
-    result = subprocess.run([sys.executable, "-c", failing], env=environment, capture_output=True)
-    assert b"JSONDecodeError" in result.stderr
-    items = other.client("dynamodb").scan(TableName=seen_table, ConsistentRead=True)["Items"]
-    assert all("2026-12-24" in item["id"]["S"] for item in items)
-    assert len(items) == 1, "that of the other test"
+    [seen] = dynamodb.scan(TableName="seen", ConsistentRead=True)["Items"]
+    assert "2026-12-24" in seen["id"]["S"]

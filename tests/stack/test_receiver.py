@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.stack.conftest import OTHER_ACCOUNT, event, in_seconds, publish
-from tests.stack.logs import wait_for_lines
+from tests.stack.logs import wait_for_entry
 from tools.local import ARCHITECTURE, ROOT, LocalStack
 
 TEMPLATE = ROOT / "examples/receiver/template.yaml"
@@ -55,14 +55,8 @@ class Receiver:
 
     def wait_for(self, is_wanted: Callable[[dict], bool]) -> dict | None:
         """The first message in the function's log that is wanted; None if it does not arrive."""
-
-        def wanted(lines: list[str]) -> list[dict]:
-            return [message for line in lines if line.startswith("{") and is_wanted(message := json.loads(line))]
-
-        lines = wait_for_lines(
-            self.client("logs"), f"/aws/lambda/{self.outputs['ReceiverName']}", lambda lines: bool(wanted(lines))
-        )
-        return next(iter(wanted(lines)), None)
+        entries = wait_for_entry(self.client("logs"), f"/aws/lambda/{self.outputs['ReceiverName']}", is_wanted)
+        return next(filter(is_wanted, entries), None)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +76,7 @@ def test_a_refusal_is_reported_to_the_other_account(other: LocalStack, receiver:
     topic = receiver.outputs["FailureTopicArn"]
     publish(other, event(receiver.outputs["OutputTopicArn"], "", in_seconds(2), failure_topic=topic))
     arrived = receiver.wait_for(lambda line: line["topic"] == topic)
-    assert arrived and json.loads(arrived["message"])["error"] == "payload is required"
+    assert arrived and json.loads(arrived["message"])["error"] == "payload must not be empty"
 
 
 @pytest.mark.parametrize("topic", ["OutputTopicArn", "FailureTopicArn"])

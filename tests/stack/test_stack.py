@@ -3,15 +3,16 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime
 
 import pytest
 
 from punctual.scenarios import Scenario
-from tests.stack.conftest import BackgroundRun, Role, event, in_seconds, publish
+from tests.stack.conftest import denied, event, in_seconds, publish
 from tests.stack.scenarios import MORE_SCENARIOS
 from tools.local import Arrival, Consumer, LocalStack
-from tools.local.scenarios import FIRST_SWEEP, SCENARIOS
+from tools.local.scenarios import FIRST_SWEEP, SCENARIOS, LocalRun
 
 # A minute, the 10 s between two checks of the emulator's schedules, and the load of these tests.
 SCHEDULE_SECONDS = 90
@@ -31,7 +32,7 @@ def payloads(arrivals: list[Arrival], topic: str) -> list[str]:
 def test_a_parked_event_is_delivered_late_after_sweeps_have_failed(other: LocalStack, consumer: Consumer):
     topic = consumer.topic("late")
     due = in_seconds(13)  # The horizon is 8 s.
-    with Role(other, "SweeperRole").without("SweepLanes"):
+    with denied(other, "SweeperRole", "dynamodb:Query"):
         other.client("stepfunctions").start_execution(stateMachineArn=other.outputs["SweepArn"])
         publish(other, event(topic, "late", due))
         time.sleep((due - datetime.now(UTC)).total_seconds() + 3)
@@ -57,7 +58,7 @@ def test_an_unreadable_message_does_not_affect_the_others_in_its_batch(other: Lo
 def test_a_message_that_failed_is_retried_soon(other: LocalStack, consumer: Consumer):
     """Ingest may change its visibility: otherwise it would be retried after three minutes."""
     topic = consumer.topic("retried")
-    with Role(other, "IngestRole").without("StartNearEvents"):
+    with denied(other, "IngestRole", "states:StartExecution"):
         publish(other, event(topic, "retried", in_seconds(1)))
         assert not consumer.wait_until(lambda arrivals: bool(arrivals), seconds=3)
     assert consumer.wait_until(lambda arrivals: payloads(arrivals, topic) == ["retried"], seconds=15)
@@ -65,7 +66,7 @@ def test_a_message_that_failed_is_retried_soon(other: LocalStack, consumer: Cons
 
 def test_a_refusal_that_cannot_be_reported_is_kept_in_undelivered(other: LocalStack):
     sqs, queue = other.client("sqs"), other.outputs["UndeliveredUrl"]
-    with Role(other, "IngestRole").without("ReportFailures"):
+    with denied(other, "IngestRole", "sns:Publish"):
         publish(other, "not an event")
         [message] = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20)["Messages"]
     assert json.loads(message["Body"])["event"] == "not an event"
@@ -73,18 +74,18 @@ def test_a_refusal_that_cannot_be_reported_is_kept_in_undelivered(other: LocalSt
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS + MORE_SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_message_ends_as_expected(scenarios: BackgroundRun, scenario: Scenario):
-    run = scenarios.wait()
+def test_a_message_ends_as_expected(scenarios: Future[LocalRun], scenario: Scenario):
+    run = scenarios.result()
     [outcome] = [outcome for outcome in run.outcomes if outcome.scenario is scenario]
     assert list(run.problems_of(outcome)) == []
 
 
-def test_nothing_is_left_in_tables_and_queues(scenarios: BackgroundRun):
+def test_nothing_is_left_in_tables_and_queues(scenarios: Future[LocalRun]):
     """No item in a lane, no message in a queue, and only the named and canceled ids in the register."""
-    assert scenarios.wait().problems() == []
+    assert scenarios.result().problems() == []
 
 
-def test_the_schedule_starts_sweeps(scenarios: BackgroundRun, stack: LocalStack):
+def test_the_schedule_starts_sweeps(scenarios: Future[LocalRun], stack: LocalStack):
     give_up_at = time.monotonic() + SCHEDULE_SECONDS
     while not (scheduled := [e for e in stack.executions(stack.outputs["SweepArn"]) if e["name"] != FIRST_SWEEP]):
         assert time.monotonic() < give_up_at, "the schedule has started no sweep"

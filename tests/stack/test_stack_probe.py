@@ -3,10 +3,8 @@
 By its name this file is the last one, so that the first event is due when its tests begin.
 """
 
-import json
-
 from tests.stack.conftest import MAX_LATENESS
-from tests.stack.logs import wait_for_lines
+from tests.stack.logs import wait_for_entry
 from tools.local import LocalStack
 
 # The schedule begins at the next minute, the delay is 90 s, and an emulator with other tests is slow.
@@ -16,13 +14,12 @@ PROBE_SECONDS = 180
 def test_the_lateness_of_its_events_is_a_metric_of_the_stack(other: LocalStack):
     """Some are late: test_stack.py keeps sweeps from their lanes."""
 
-    def milliseconds(lines: list[str]) -> list[float]:
-        entries = [json.loads(line) for line in lines if line.startswith("{")]
-        return [value for entry in entries if "_aws" in entry for value in entry["Lateness"]]
+    def milliseconds(entry: dict) -> list[float]:
+        return entry["Lateness"] if "_aws" in entry else []
 
-    def is_any_punctual(lines: list[str]) -> bool:
-        return any(0 <= late < MAX_LATENESS.total_seconds() * 1000 for late in milliseconds(lines))
+    def is_punctual(entry: dict) -> bool:
+        return any(0 <= late < MAX_LATENESS.total_seconds() * 1000 for late in milliseconds(entry))
 
-    lines = wait_for_lines(other.client("logs"), other.physical_id("ProbeLog"), is_any_punctual, PROBE_SECONDS)
-    assert is_any_punctual(lines), milliseconds(lines)
-    assert min(milliseconds(lines)) >= 0
+    entries = wait_for_entry(other.client("logs"), other.physical_id("ProbeLog"), is_punctual, PROBE_SECONDS)
+    assert any(map(is_punctual, entries)), entries
+    assert min(late for entry in entries for late in milliseconds(entry)) >= 0

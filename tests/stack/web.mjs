@@ -1,9 +1,9 @@
-// Uses the page as somebody on call would, in a headless Chromium: node web.mjs ADDRESS PICTURE. Prints what it saw.
+// Uses the page as somebody on call would, in a headless Chromium. Prints what it saw.
 import { readFileSync } from "node:fs";
 import puppeteer from "puppeteer-core";
 import chromium from "@sparticuz/chromium";
 
-const [address, picture] = process.argv.slice(2), installed = process.env.CHROMIUM;
+const [address, installed, picture] = process.argv.slice(2);
 const browser = await puppeteer.launch({
   executablePath: installed || (await chromium.executablePath()),
   args: ["--no-sandbox", "--disable-gpu"], // Not those of the package: they switch the security of the web off.
@@ -13,27 +13,27 @@ const page = await browser.newPage(), saw = { problems: [], violations: [], widt
 page.on("pageerror", (error) => saw.problems.push(String(error)));
 page.on("console", (message) => message.type() === "error" && saw.problems.push(message.text()));
 page.on("dialog", (dialog) => { saw.question = dialog.message(); dialog.accept(); });
-const see = (words, part) => page.waitForFunction(
-  (words, part) => document.querySelector(part)?.innerText.includes(words), { timeout: 60000 }, words, part,
-).catch(async () => { throw new Error(`no ${words} in ${part}: ${await page.$eval("main", (main) => main.innerText)}`); });
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const text = (part) => page.$eval(part, (element) => element.innerText);
 const find = async (id) => {
-  await page.$eval("#event input[name=id]", (input, id) => { input.value = id; }, id);
-  await page.click("#event .filters button");
-  await see(id, "#event h3");
-  await new Promise((resolve) => setTimeout(resolve, 500)); // Until htmx has taken note of the new buttons.
+  await page.$eval("#event [name=id]", (input, id) => { input.value = id; }, id);
+  await page.click("#event form button");
+  await page.waitForSelector(`#event h3::-p-text(${id})`, { timeout: 60000 });
+  await pause(500); // Until htmx has taken note of the new buttons.
 };
 const change = async (label) => {
-  const buttons = await page.$$eval("#event .actions button", (buttons) => buttons.map((button) => button.textContent));
-  await (await page.$$("#event .actions button"))[buttons.indexOf(label)].click();
-  const notice = await page.waitForSelector("#event .notice, #event .problem");
-  return `${saw.question} ${await notice.evaluate((element) => element.textContent)}`;
+  await page.click(`#event-body button::-p-text(${label})`);
+  await page.waitForSelector("#event .notice, #event .bad");
+  return `${saw.question} ${await text("#event .notice, #event .bad")}`;
 };
 
 await page.setViewport({ width: 1440, height: 900 });
 await page.goto(address);
-await Promise.all([see("script-event", "#pending"), see("p99", "#lateness"), see("NotDelivered", "#failed"), see("Lateness", "#now")]);
+for (const words of ["script-event", "to-cancel", "to-move", "p99", "NotDelivered", "Oldest overdue"]) {
+  while (!(await text("main")).includes(words)) await page.reload().then(() => pause(3000));
+}
 await find("script-event");
-saw.payload = await page.$eval("#event pre", (element) => element.textContent);
+saw.payload = await text("#event pre");
 await page.evaluate(readFileSync(new URL("../../node_modules/axe-core/axe.min.js", import.meta.url), "utf8"));
 for (const width of [390, 1440]) {
   await page.setViewport({ width, height: 900 });
@@ -48,10 +48,10 @@ if (picture) await page.screenshot({ path: picture });
 await find("to-cancel");
 saw.canceled = await change("Cancel");
 await find("to-move");
-await page.$eval("#event input[name=at]", (input) => { input.value = "2030-01-01T10:00:05"; });
+await page.$eval("#event [name=at]", (input) => { input.value = "2030-01-01T10:00:05"; });
 saw.moved = await change("Reschedule");
 for (saw.due = ""; !saw.due.includes("2030-01-01 10:00:05"); await find("to-move")) {
-  saw.due = await page.$eval("#event .verdict", (element) => element.textContent);
+  saw.due = await text("#event .verdict:not(.notice)");
 }
 saw.title = await page.title();
 await browser.close();

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tools.bench.lateness import BASELINE, PUNCTUAL, Observation, PlannedEvent, figures, percentile, plan
+from tools.bench.lateness import BASELINE, HEADS, PUNCTUAL, Event, figures, percentile, plan
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -24,10 +24,11 @@ def test_each_event_has_a_twin_in_the_baseline_that_is_due_at_the_same_time():
 
 
 def test_early_missing_and_repeated_events_are_counted_and_the_warm_up_is_in_no_percentile():
-    def seen(late_ms: float | None, copies: int = 1, is_counted: bool = True) -> Observation:
-        return Observation(PlannedEvent(1, PUNCTUAL, False, NOON, NOON, is_counted), late_ms, copies)
+    def seen(*late_ms: float, is_counted: bool = True) -> Event:
+        copies = [NOON + timedelta(milliseconds=late) for late in late_ms]
+        return Event(1, PUNCTUAL, False, NOON, NOON, is_counted, copies)
 
-    row, by_ingest = figures([seen(-1), seen(20, copies=2), seen(None, copies=0), seen(900, is_counted=False)])
-    assert (row.sent, row.early, row.missing, row.repeated) == (4, 1, 1, 1)
-    assert row.percentiles == [-1, 20, 20, 20]
-    assert by_ingest.label == "- started by Ingest, whole second"
+    row, by_ingest = figures([seen(-1), seen(30, 20), seen(), seen(900, is_counted=False)])
+    assert HEADS[1:] == ["events", "early", "missing", "repeated", "p50", "p90", "p99", "max"]
+    assert row == ["Punctual, whole second", "4", "1", "1", "1", "-1", "20", "20", "20"]
+    assert by_ingest[0] == "- started by Ingest, whole second"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tools.drills.__main__ import COLUMNS, judge
-from tools.drills.drills import Drill, no_fault
+from tools.drills.drills import no_fault
 from tools.drills.faults import first, lose_answer, once_in, throttle
 from tools.drills.ledger import Entry, Ledger
 from tools.drills.proxy import Answer, Call, Fault, FaultProxy
@@ -92,7 +92,7 @@ def test_a_drill_finds_broken_promises_faults_that_never_happened_and_problems_o
         ledger.expect(key, f"execution-of-{key}", DUE)
     ledger.arrive("c", DUE + seconds(2))
     scene = SimpleNamespace(ledger=ledger, attempts=None, problems=["too slow"], faults=[Fault(throttle)], notes=[])
-    cells, problems = judge(Drill(no_fault, limit_seconds=8), scene)
+    cells, problems = judge(no_fault, 8, scene)
     assert problems == ["2 missing: a, b", "too slow", "a fault never happened"]
     assert cells == ["No fault", "3", "1", "0", "0", "0", "2", "0", "2.0 s", "8 s"]
     assert COLUMNS[2:8] == ("delivered", "reported", "canceled", "interrupted", "missing", "repeated")

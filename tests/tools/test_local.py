@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from punctual.cli import punctual
-from punctual.scenarios import MISSING_TOPIC, Outcome, Scenario
+from punctual.scenarios import MISSING_TOPIC, Outcome, Run, Scenario
 from tools.local import Arrival, LocalStack, LocalStackError, demo, emulator, stack
 from tools.local import __main__ as up
 from tools.local.scenarios import LocalRun
@@ -77,72 +77,90 @@ DUE = datetime(2026, 12, 24, 18, tzinfo=UTC)
 
 
 def arrival(topic: str = ORDERS, message: str = "an event", late_ms: float = 50, **given: Any) -> Arrival:
-    """A message that reached the queue and the consumer so many milliseconds after the due time."""
-    sent_at = DUE + timedelta(milliseconds=late_ms)
+    """A message that reached SNS and the queue so many milliseconds after the due time."""
+    late = DUE + timedelta(milliseconds=late_ms)
     attributes = {"scheduler-id": "m", "scheduler-date": DUE.isoformat()} | given.pop("attributes", {})
-    times = {"published_at": sent_at, "sent_at": sent_at, "received_at": sent_at} | given
-    return Arrival(topic, message, None, attributes, "m", **times)
+    return Arrival(topic, message, attributes, **{"published_at": late, "sent_at": late} | given)
 
 
-def report(topic: str, error: str = "not delivered: gone", event: Any = None) -> Arrival:
+def report(topic: str = FAILURES, error: str = "not delivered: gone", event: Any = None) -> Arrival:
     return arrival(topic, json.dumps({"error": error, "id": "m", "event": event or {"a": 1}}))
 
 
-def delivered(*arrivals: Arrival, **attributes: str) -> tuple[Scenario, list[Arrival], str]:
-    arrivals = arrivals or (arrival(attributes=attributes),)
-    return Scenario("an event", due=0), list(arrivals), "SUCCEEDED"
+def reported(failure_topic: str | None = None) -> Scenario:
+    return Scenario("an event", 0, "reported", failure_topic=failure_topic, error="not delivered")
 
 
-def reported(failure_topic: str | None, *arrivals: Arrival) -> tuple[Scenario, list[Arrival], str]:
-    scenario = Scenario("an event", 0, "reported", failure_topic=failure_topic, error="not delivered")
-    return scenario, list(arrivals), "FAILED"
+def with_date(date: str) -> Arrival:
+    return arrival(attributes={"scheduler-date": date})
 
 
-CANCELED, SECOND = Scenario("an event", due=0, expected="canceled"), timedelta(seconds=1)
-
-
-@pytest.mark.parametrize(
-    ("run", "problem"),
-    [
-        (delivered(), None),
-        ((Scenario("an event", due=0), [], "SUCCEEDED"), "delivered 0 times instead of 1"),
-        (delivered(arrival(), arrival()), "delivered 2 times instead of 1"),
-        (delivered(arrival(topic=INPUT)), f"delivered to {INPUT}"),
-        (delivered(arrival(late_ms=-3, received_at=DUE)), "3 ms early"),
-        (delivered(arrival(received_at=DUE + SECOND * 1.001)), "1.001 s late"),
-        (delivered(**{"scheduler-id": "n"}), "its attribute scheduler-id is n instead of m"),
-        (delivered(**{"scheduler-date": "soon"}), f"its attribute scheduler-date is None instead of {DUE}"),
-        (
-            delivered(**{"scheduler-date": "2026-12-24T18:00:01Z"}),
-            f"its attribute scheduler-date is {DUE + SECOND} instead of {DUE}",
-        ),
-        (delivered(arrival(), report(FAILURES)), "reported 1 times instead of 0: not delivered: gone"),
-        ((Scenario("an event", due=0), [arrival()], "FAILED"), "its execution is FAILED instead of SUCCEEDED"),
-        ((CANCELED, [], None), None),
-        ((CANCELED, [arrival()], "SUCCEEDED"), "delivered 1 times instead of 0"),
-        (reported("own", report(FAILURES)), f"reported to {FAILURES}"),
-        (reported("own", report(f"{PREFIX}:own")), None),
-        (reported(None, report(FAILURES)), None),
-        (reported(None, report(f"{PREFIX}:own")), f"reported to {PREFIX}:own"),
-        (reported(MISSING_TOPIC, report(FAILURES)), None),
-        (reported(None, report(FAILURES, error="gone")), "reported as 'gone'"),
-        (reported(None, report(FAILURES, event={"b": 2})), 'reported with another event: {"b": 2}'),
-    ],
-)
-def test_what_does_not_end_as_it_should_is_a_problem(run: tuple[Scenario, list[Arrival], str], problem: str | None):
-    """A scenario, what arrives of its message, and the status of its execution."""
-    scenario, arrivals, status = run
-    local: Any = SimpleNamespace(
-        outputs={"InputTopicArn": INPUT, "FailureTopicArn": FAILURES}, client=lambda service: None
-    )
+def problems(kind: type[Run], scenario: Scenario, arrivals: list[Arrival]) -> list[str]:
+    """What is wrong with what arrives of a scenario's message."""
+    outputs = {"InputTopicArn": INPUT, "FailureTopicArn": FAILURES}
+    stack: Any = SimpleNamespace(outputs=outputs, output=outputs.get, client=lambda service: None)
     consumer: Any = SimpleNamespace(topic=lambda name, fifo: f"{PREFIX}:{name}", subscribe=lambda topic: None)
-    run = LocalRun(local, consumer, [scenario])
+    run = kind(stack, consumer, [scenario])
     run.started_at = DUE
     outcome = Outcome(scenario, "m", '{"a": 1}', "m", published_at=DUE - 10 * SECOND, due=DUE)
     outcome.deliveries = [arrival for arrival in arrivals if arrival.message == "an event"]
     outcome.reports = [arrival for arrival in arrivals if arrival.message != "an event"]
-    run.inside(outcome).status = status
-    assert list(run.problems_of(outcome)) == ([problem] if problem else [])
+    return list(run.problems_of(outcome))
+
+
+SECOND = timedelta(seconds=1)
+DELIVERED, CANCELED = Scenario("an event", due=0), Scenario("an event", due=0, expected="canceled")
+OTHER_DATE = "its attribute scheduler-date is {} instead of 2026-12-24 18:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "arrivals", "problem"),
+    [
+        (DELIVERED, [arrival()], None),
+        (DELIVERED, [], "delivered 0 times instead of 1"),
+        (DELIVERED, [arrival(), arrival()], "delivered 2 times instead of 1"),
+        (DELIVERED, [arrival(topic=INPUT)], f"delivered to {INPUT}"),
+        (DELIVERED, [arrival(late_ms=-3, sent_at=DUE)], "3 ms early"),
+        (DELIVERED, [arrival(sent_at=DUE + SECOND * 1.001)], "1.001 s late"),
+        (DELIVERED, [arrival(attributes={"scheduler-id": "n"})], "its attribute scheduler-id is n instead of m"),
+        (DELIVERED, [with_date("soon")], OTHER_DATE.format(None)),
+        (DELIVERED, [with_date("2026-12-24T18:00:01Z")], OTHER_DATE.format(DUE + SECOND)),
+        (DELIVERED, [arrival(), report()], "reported 1 times instead of 0: not delivered: gone"),
+        (CANCELED, [], None),
+        (CANCELED, [arrival()], "delivered 1 times instead of 0"),
+        (reported("own"), [report()], f"reported to {FAILURES}"),
+        (reported("own"), [report(f"{PREFIX}:own")], None),
+        (reported(), [report()], None),
+        (reported(), [report(f"{PREFIX}:own")], f"reported to {PREFIX}:own"),
+        (reported(MISSING_TOPIC), [report()], None),
+        (reported(), [report(error="gone")], "reported as 'gone'"),
+        (reported(), [report(event={"b": 2})], 'reported with another event: {"b": 2}'),
+    ],
+)
+def test_what_does_not_end_as_it_should_is_a_problem(scenario: Scenario, arrivals: list[Arrival], problem: str | None):
+    assert problems(LocalRun, scenario, arrivals) == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "problem"),
+    [
+        ([arrival(late_ms=-3, published_at=DUE)], None),
+        ([arrival(late_ms=-3, sent_at=DUE)], None),
+        ([arrival(late_ms=-3)], "3 ms early"),
+        ([arrival(late_ms=1001, published_at=DUE)], None),
+        ([arrival(published_at=DUE + SECOND * 1.001)], "1.001 s late"),
+        ([arrival(), arrival()], None),
+    ],
+)
+def test_aws_has_several_clocks_and_may_deliver_twice(arrivals: list[Arrival], problem: str | None):
+    """Early is what SNS and SQS call early, and late what SNS does."""
+    assert problems(Run, DELIVERED, arrivals) == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize(("published_at", "late_ms"), [(DUE - SECOND, [1, 2]), (DUE + SECOND / 2, [-499, -498])])
+def test_lateness_is_by_sns_and_by_sqs_from_the_due_time_or_a_later_publication(published_at: datetime, late_ms: list):
+    late = arrival(published_at=DUE + SECOND / 1000, sent_at=DUE + SECOND / 500)
+    assert Outcome(DELIVERED, "m", "", "m", published_at, DUE, [late]).late_ms == late_ms
 
 
 # --- The picture ------------------------------------------------------------------------------------------------------

@@ -1,12 +1,4 @@
-"""The benchmark: how late events are, and how fast the Sweeper starts them.
-
-    python -m tools.bench lateness                      on the emulator on this machine
-    python -m tools.bench lateness --stack punctual     a stack on AWS, in the account and Region of the environment
-    python -m tools.bench sweep --events 10000          on the emulator
-
-README.md in this folder says what it leaves behind, and which permissions it needs on AWS. The exit status is 1 if an
-event was early or missing.
-"""
+"""The benchmark: how late events are, and how fast the Sweeper starts them. README.md says how to run it."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +8,7 @@ import click
 
 from punctual.stack import Stack
 from tools.bench import lateness, sweep
-from tools.documents import conditions
+from tools.documents import conditions, markdown_table
 from tools.local import LocalStack
 from tools.local.shell import exit_on_failure
 
@@ -44,16 +36,15 @@ def run_lateness(name: str | None, rate: int, seconds: int) -> None:
     """How late events are: a report in Markdown."""
     if name:
         stack = Stack(name)
-        observations = lateness.measure(stack, rate, seconds)
+        events = lateness.measure(stack, rate, seconds)
         # If the environment names an endpoint, what answers there need not be AWS.
         where = f"stack {name} at {stack.client('stepfunctions').meta.endpoint_url}"
     else:
         with local_stack() as local:
-            observations, where = lateness.measure(local, rate, seconds), "a local emulator"
+            events, where = lateness.measure(local, rate, seconds), "a local emulator"
     print(f"{conditions()}, {where}. Milliseconds from the due time until the consumer's queue had the message.\n")
-    rows = lateness.figures(observations)
-    print(lateness.table(rows))
-    sys.exit(any(row.early or row.missing for row in rows))
+    print(markdown_table(lateness.HEADS, lateness.figures(events)))
+    sys.exit(any(event.late_ms is None or event.late_ms < 0 for event in events))
 
 
 @main.command("sweep")

@@ -10,19 +10,17 @@ Lateness is the time from the due time until the consumer's queue had the messag
 import itertools
 import json
 import math
-import operator
 import random
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
-from tools.documents import markdown_table
-from tools.local import Arrival, Clients, Consumer
+from tools.local import Consumer, Deployed
 
 # The first events meet cold functions. They must arrive, but are in no percentile.
 WARM_UP_SECONDS = 5
@@ -40,6 +38,7 @@ PUNCTUAL, BASELINE, BASELINE_WITH_HOLD = "Punctual", "Bare Wait and Publish", "W
 ALL, DIRECT, PARKED = "all", "started by Ingest", "parked first"
 WHOLE_SECOND, FRACTION = "whole second", "fraction"
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+HEADS = ["lateness, ms", "events", "early", "missing", "repeated", *PERCENTILES]
 
 _SETTINGS_OF_DELIVER = ("roleArn", "type", "loggingConfiguration", "tracingConfiguration")
 _BASELINE_DEFINITION = {
@@ -70,17 +69,11 @@ _BASELINE_DEFINITION = {
 }
 
 
-class Stack(Clients, Protocol):
-    """A deployed stack of Punctual, and the clients of the account and Region that it is in."""
-
-    def physical_id(self, logical_id: str) -> str: ...
-
-
 # --- The load ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PlannedEvent:
+@dataclass
+class Event:
     """One event of the measurement. Events of different paths with the same number are due at the same time."""
 
     number: int
@@ -89,9 +82,19 @@ class PlannedEvent:
     due: datetime
     send_at: datetime
     is_counted: bool  # False during the warm-up
+    copies: list[datetime] = field(default_factory=list)  # when each was in the queue
+
+    @property
+    def payload(self) -> str:
+        return json.dumps([self.path, self.number])
+
+    @property
+    def late_ms(self) -> float | None:
+        """How late the first copy was; None if there is none."""
+        return (min(self.copies) - self.due) / timedelta(milliseconds=1) if self.copies else None
 
 
-def plan(start_at: datetime, rate: int, seconds: int, horizon: int, seed: int = 1) -> list[PlannedEvent]:
+def plan(start_at: datetime, rate: int, seconds: int, horizon: int, seed: int = 1) -> list[Event]:
     """The events of a measurement that begins at `start_at`, in the order in which to send them: on each path, `rate`
     events due in each of so many seconds. `horizon` is the stack's, in seconds.
 
@@ -102,42 +105,26 @@ def plan(start_at: datetime, rate: int, seconds: int, horizon: int, seed: int = 
     parked_lead = horizon + PARKED_LEAD_SECONDS
     first_second = (start_at + timedelta(seconds=parked_lead + 2)).replace(microsecond=0)
     total = (WARM_UP_SECONDS + seconds) * rate
-    has_fraction, is_parked = _half_of(total, dice), _half_of(total, dice)
+    with_fraction, parked = (set(dice.sample(range(total), total // 2)) for _ in range(2))
     events = []
     for number in range(total):
         second = number // rate
         due = first_second + timedelta(seconds=second)
-        if has_fraction[number]:
+        if number in with_fraction:
             due += timedelta(milliseconds=dice.randrange(1, 1000))
-        lead = parked_lead if is_parked[number] else DIRECT_LEAD_SECONDS
+        lead = parked_lead if number in parked else DIRECT_LEAD_SECONDS
         for path, before in ((PUNCTUAL, lead), (BASELINE, min(lead, horizon))):
             # Spread over a second, so that sending does not always coincide with the due times of other events.
             send_at = due - timedelta(seconds=before + dice.random())
-            events.append(PlannedEvent(number, path, is_parked[number], due, send_at, second >= WARM_UP_SECONDS))
+            events.append(Event(number, path, number in parked, due, send_at, second >= WARM_UP_SECONDS))
     return sorted(events, key=lambda event: event.send_at)
-
-
-def _half_of(total: int, dice: random.Random) -> list[bool]:
-    """`total` values, of which half are True, in random order."""
-    chosen = [place < round(total / 2) for place in range(total)]
-    dice.shuffle(chosen)
-    return chosen
 
 
 # --- The measurement --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Observation:
-    """One event, how late its first copy was in the queue (None if there is none), and how many copies arrived."""
-
-    event: PlannedEvent
-    late_ms: float | None
-    copies: int
-
-
-def measure(stack: Stack, rate: int, seconds: int) -> list[Observation]:
-    """Send the load through Punctual and through the baseline, and collect what arrives."""
+def measure(stack: Deployed, rate: int, seconds: int) -> list[Event]:
+    """Send the load through Punctual and through the baseline, and enter in its events what arrives."""
     run = f"bench-{uuid.uuid4().hex[:8]}"
     ingest = stack.client("lambda").get_function_configuration(FunctionName=stack.physical_id("Ingest"))
     horizon = int(ingest["Environment"]["Variables"]["HORIZON_SECONDS"])
@@ -146,13 +133,13 @@ def measure(stack: Stack, rate: int, seconds: int) -> list[Observation]:
         consumer.connect()
         sns, states = (stack.client(name, max_pool_connections=SENDERS) for name in ("sns", "stepfunctions"))
 
-        def send(event: PlannedEvent) -> None:
-            due, payload = _iso(event.due), json.dumps([event.path, event.number])
+        def send(event: Event) -> None:
+            due = _iso(event.due)
             if event.path == PUNCTUAL:
-                message = {"date": due, "target": target, "user": "bench", "payload": payload}
+                message = {"date": due, "target": target, "user": "bench", "payload": event.payload}
                 sns.publish(TopicArn=input_topic, Message=json.dumps(message))
                 return
-            input: dict[str, Any] = {"due": due, "publish": {"TopicArn": target, "Message": payload}}
+            input: dict[str, Any] = {"due": due, "publish": {"TopicArn": target, "Message": event.payload}}
             if event.due.microsecond:
                 input["due_ms"] = round(event.due.timestamp() * 1000)
                 input["wake_at"] = _iso((event.due - timedelta(seconds=0.5)).replace(microsecond=0))
@@ -160,32 +147,22 @@ def measure(stack: Stack, rate: int, seconds: int) -> list[Observation]:
 
         events = plan(datetime.now(UTC), rate, seconds, horizon)
         with ThreadPoolExecutor(SENDERS) as senders:
-            sent = []
+            sending = []
             for event in events:
                 time.sleep(max((event.send_at - datetime.now(UTC)).total_seconds(), 0))
-                sent.append(senders.submit(send, event))
-        for sending in sent:
-            sending.result()
+                sending.append(senders.submit(send, event))
+        for one in sending:
+            one.result()
         give_up_at = max(event.due for event in events) + timedelta(seconds=ARRIVAL_TIMEOUT_SECONDS)
         consumer.wait_until(
             lambda arrivals: len({arrival.message for arrival in arrivals}) == len(events),
             (give_up_at - datetime.now(UTC)).total_seconds(),
         )
         time.sleep(DUPLICATES_SECONDS)
-        return observe(events, consumer.arrivals)
-
-
-def observe(events: Sequence[PlannedEvent], arrivals: Sequence[Arrival]) -> list[Observation]:
-    """Match what arrived with what was sent."""
-    sent_at: dict[str, list[datetime]] = {}
-    for arrival in arrivals:
-        sent_at.setdefault(arrival.message, []).append(arrival.sent_at)
-    observations = []
-    for event in events:
-        copies = sent_at.get(json.dumps([event.path, event.number]), [])
-        late = (min(copies) - event.due) / timedelta(milliseconds=1) if copies else None
-        observations.append(Observation(event, late, len(copies)))
-    return observations
+    sent = {event.payload: event for event in events}
+    for arrival in consumer.arrivals:
+        sent[arrival.message].copies.append(arrival.sent_at)
+    return events
 
 
 def _iso(moment: datetime) -> str:
@@ -193,16 +170,15 @@ def _iso(moment: datetime) -> str:
 
 
 @contextmanager
-def _baseline(stack: Stack, run: str) -> Iterator[str]:
+def _baseline(stack: Deployed, run: str) -> Iterator[str]:
     """The ARN of the baseline's state machine. It exists as long as the block lasts, and has Deliver's role, logging,
     and tracing, so that these make no difference."""
     states, lambdas = stack.client("stepfunctions"), stack.client("lambda")
     deliver = states.describe_state_machine(stateMachineArn=stack.physical_id("Deliver"))
     settings = {name: deliver[name] for name in _SETTINGS_OF_DELIVER if name in deliver}
     hold: str = lambdas.get_function_configuration(FunctionName=stack.physical_id("Hold"))["FunctionArn"]
-    definition = json.dumps(_BASELINE_DEFINITION).replace("HoldArn", hold)
-    if not hold.startswith("arn:aws:"):
-        definition = definition.replace("arn:aws:", f"arn:{hold.split(':')[1]}:")
+    partition = hold.split(":")[1]
+    definition = json.dumps(_BASELINE_DEFINITION).replace("arn:aws:", f"arn:{partition}:").replace("HoldArn", hold)
     machine = states.create_state_machine(name=run, definition=definition, **settings)["stateMachineArn"]
     try:
         yield machine
@@ -213,57 +189,32 @@ def _baseline(stack: Stack, run: str) -> Iterator[str]:
 # --- The figures ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Row:
-    """The figures of a path, a kind of date and, for Punctual, a route. Percentiles are in milliseconds. Warm-up events
-    are counted, because the promises hold for them, too, but are in no percentile."""
-
-    label: str
-    sent: int
-    early: int
-    missing: int
-    repeated: int
-    percentiles: list[float]
-
-
-def figures(observations: Sequence[Observation]) -> list[Row]:
-    """A row for each group that has events."""
+def figures(events: Sequence[Event]) -> list[list[str]]:
+    """The cells of a row for each group that has events: a path, a kind of date and, for Punctual, a route."""
     rows = []
     for date, path, route in itertools.product((WHOLE_SECOND, FRACTION), (BASELINE, PUNCTUAL), (ALL, DIRECT, PARKED)):
         members = [
-            observation
-            for observation in observations
-            if observation.event.path == path
-            and (observation.event.due.microsecond > 0) == (date == FRACTION)
-            and (route == ALL or observation.event.is_parked == (route == PARKED))
+            event
+            for event in events
+            if event.path == path
+            and (event.due.microsecond > 0) == (date == FRACTION)
+            and (route == ALL or event.is_parked == (route == PARKED))
         ]
         if members and (route == ALL or path == PUNCTUAL):
             name = BASELINE_WITH_HOLD if path == BASELINE and date == FRACTION else path
-            rows.append(_row(f"{name}, {date}" if route == ALL else f"- {route}, {date}", members))
+            rows.append([f"{name}, {date}" if route == ALL else f"- {route}, {date}", *_cells(members)])
     return rows
 
 
-def _row(label: str, members: Sequence[Observation]) -> Row:
-    late = [(member.event.is_counted, member.late_ms) for member in members if member.late_ms is not None]
+def _cells(events: Sequence[Event]) -> list[str]:
+    """Warm-up events are counted, because the promises hold for them, too, but are in no percentile."""
+    late = [(event.is_counted, event.late_ms) for event in events if event.late_ms is not None]
     counted = [late_ms for is_counted, late_ms in late if is_counted]
-    return Row(
-        label,
-        sent=len(members),
-        early=sum(late_ms < 0 for _, late_ms in late),
-        missing=len(members) - len(late),
-        repeated=sum(member.copies > 1 for member in members),
-        percentiles=[percentile(counted, percent) for percent in PERCENTILES.values()],
-    )
+    early, repeated = sum(late_ms < 0 for _, late_ms in late), sum(len(event.copies) > 1 for event in events)
+    counts = len(events), early, len(events) - len(late), repeated
+    return [*map(str, counts), *(f"{percentile(counted, percent):,.0f}" for percent in PERCENTILES.values())]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest of the values that is at least as large as `percent` of them (nearest rank); NaN without any."""
     return sorted(values)[max(math.ceil(percent * len(values) / 100), 1) - 1] if values else math.nan
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
-    heads = ["lateness, ms", "events", "early", "missing", "repeated", *PERCENTILES]
-    counts = [[row.label, *map(str, (row.sent, row.early, row.missing, row.repeated))] for row in rows]
-    late = [[f"{value:,.0f}" for value in row.percentiles] for row in rows]
-    return markdown_table(heads, map(operator.add, counts, late))

@@ -49,20 +49,25 @@ def run(drill: Drill, stack: LocalStack, proxy: FaultProxy, events: int) -> Resu
     """Run one drill, and print its result."""
     started_at = time.monotonic()
     with Consumer(stack) as consumer:
-        scene = Scene(drill.name, stack, proxy, consumer, events)
-        drill.run(scene)
-        cells, problems = judge(drill, scene)
+        scene = Scene(name_of(drill), stack, proxy, consumer, events)
+        drill(scene)
+        cells, problems = judge(drill, DRILLS[drill], scene)
     counts = (f"{name}: {cell}" for name, cell in zip(COLUMNS[1:], cells[1:], strict=True))
-    print(f"{drill.name}  [{time.monotonic() - started_at:.0f} s]\n    {', '.join(counts)}")
+    print(f"{scene.name}  [{time.monotonic() - started_at:.0f} s]\n    {', '.join(counts)}")
     for line in [*scene.notes, *(f"PROBLEM: {problem}" for problem in problems)]:
         print(f"    {line}")
     sys.stdout.flush()
     return cells, problems
 
 
-def judge(drill: Drill, scene: Scene) -> Result:
+def name_of(drill: Drill) -> str:
+    """Its name on the command line."""
+    return drill.__name__.replace("_", "-")
+
+
+def judge(drill: Drill, limit: float, scene: Scene) -> Result:
     """What a drill has found."""
-    ledger, limit = scene.ledger, drill.limit_seconds
+    ledger = scene.ledger
     broken: defaultdict[str, list[str]] = defaultdict(list)
     for entry in ledger.values():
         for problem in entry.broken_promises(scene.attempts, limit):
@@ -75,7 +80,7 @@ def judge(drill: Drill, scene: Scene) -> Result:
     outcomes, repeated = ledger.outcomes(), sum(entry.arrivals > 1 for entry in ledger.values())
     counts = len(ledger), *(outcomes[name] for name in OUTCOMES), repeated
     lateness = f"{ledger.latest_seconds(is_concerned=True):.1f} s", "-" if limit == math.inf else f"{limit} s"
-    return [drill.title, *map(str, counts), *lateness], problems
+    return [drill.__doc__ or "", *map(str, counts), *lateness], problems
 
 
 def main() -> None:
@@ -86,9 +91,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200, help="in most drills (default: 200)")
     parser.add_argument("--commit", help="what `upgrade` upgrades from (default: the last tag, or else this commit)")
     options = parser.parse_args()
-    drills = [drill for drill in DRILLS if any(part in drill.name for part in options.only)]
+    drills = [drill for drill in DRILLS if any(part in name_of(drill) for part in options.only)]
     if not drills:
-        sys.exit(f"No drill has such a name. The drills are: {', '.join(drill.name for drill in DRILLS)}")
+        sys.exit(f"No drill has such a name. The drills are: {', '.join(map(name_of, DRILLS))}")
     upgrade.commit = options.commit
     started_at = time.monotonic()
     with exit_on_failure():

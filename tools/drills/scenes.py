@@ -3,11 +3,10 @@
 import itertools
 import json
 import math
-import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -53,27 +52,6 @@ def mix_of(
         event |= {"id": key} if kind in (2, 7, 9) else {}
         events.append(event)
     return events
-
-
-@contextmanager
-def repeatedly(act: Callable[[int], object], interval_seconds: float) -> Iterator[None]:
-    """Within the block, call `act` again and again in a thread, with the number of the call. What it raises is raised
-    at the end."""
-    is_over = threading.Event()
-
-    def repeat() -> None:
-        for number in itertools.count():
-            if is_over.wait(interval_seconds):
-                return
-            act(number)
-
-    with ThreadPoolExecutor(1) as thread:
-        repeating = thread.submit(repeat)
-        try:
-            yield
-        finally:
-            is_over.set()
-    repeating.result()
 
 
 class Scene:
@@ -173,9 +151,16 @@ class Scene:
         time.sleep(LAST_ARRIVALS_SECONDS)
         self._enter_arrivals()
 
-    def wait_for_ingest(self) -> None:
-        """Return when every message is handled. Raises LocalStackError if that takes very long."""
-        if not self._wait_until(lambda: not self.stack.messages_in("InputQueue"), PATIENCE_SECONDS):
+    def wait_for_ingest(self, executions: Collection[str] = ()) -> None:
+        """Return when every message is handled, or when these executions' events are parked, while others are still
+        published. Raises LocalStackError if that takes very long."""
+
+        def is_handled() -> bool:
+            if executions:
+                return not set(executions) - set(itertools.chain(*self.parked().values()))
+            return not self.stack.messages_in("InputQueue")
+
+        if not self._wait_until(is_handled, PATIENCE_SECONDS):
             raise LocalStackError("Ingest does not handle its messages")
 
     def _wait_until(self, is_so: Callable[[], bool], patience_seconds: float) -> bool:

@@ -1,11 +1,14 @@
 """An upgrade and a rollback: another commit deployed, this one over it, and the other one again, while events flow."""
 
+import itertools
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tools.drills.scenes import Event, Scene, repeatedly
+from tools.drills.scenes import Event, Scene
 from tools.local import ROOT, LocalStackError
 
 # The release before this one: a tag, or a commit that `make drill COMMIT=...` names. Without either, this commit.
@@ -25,13 +28,19 @@ def upgrade_and_back(scene: Scene) -> None:
         scene.stack.build(source, version)
     _deploy(scene, "earlier")
     parked = _park(scene, "first")
-    with repeatedly(lambda number: _publish_some(scene, number), FLOW_SECONDS):
-        _deploy(scene, "this")
-        _withdraw(scene, parked)
-        parked = _park(scene, "second")
-        _deploy(scene, "earlier")
-        _withdraw(scene, parked)
-        _park(scene, "third")
+    is_over = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        flow = thread.submit(_publish_until, is_over, scene)
+        try:
+            _deploy(scene, "this")
+            _withdraw(scene, parked)
+            parked = _park(scene, "second")
+            _deploy(scene, "earlier")
+            _withdraw(scene, parked)
+            _park(scene, "third")
+        finally:
+            is_over.set()
+    flow.result()
     scene.settle()
 
 
@@ -59,16 +68,17 @@ def _park(scene: Scene, phase: str) -> list[Event]:
     due = datetime.now(UTC) + timedelta(seconds=DUE_SECONDS)
     ids = [f"{scene.name}-{phase}-{number:03}" for number in range(EVENTS)]
     events = [scene.event(id, due + timedelta(milliseconds=250 * number)) | {"id": id} for number, id in enumerate(ids)]
-    scene.publish(events)
-    scene.wait_for_ingest()
+    scene.wait_for_ingest(scene.publish(events))
     return events[::2]
 
 
-def _publish_some(scene: Scene, number: int) -> None:
-    """Publish some unnamed events: some are due soon, some are parked for a moment."""
-    now = datetime.now(UTC)
-    name = f"{scene.name}-{number}-in"
-    scene.publish([scene.event(f"{name}-{seconds}", now + timedelta(seconds=seconds)) for seconds in FLOW_DUE_SECONDS])
+def _publish_until(is_over: threading.Event, scene: Scene) -> None:
+    """Publish unnamed events again and again: some are due soon, some are parked for a moment."""
+    for number in itertools.count():
+        if is_over.wait(FLOW_SECONDS):
+            return
+        now, name = datetime.now(UTC), f"{scene.name}-{number}-in"
+        scene.publish([scene.event(f"{name}-{after}", now + timedelta(seconds=after)) for after in FLOW_DUE_SECONDS])
 
 
 def _withdraw(scene: Scene, events: list[Event]) -> None:

@@ -1,4 +1,4 @@
-"""Punctual on this machine, from the shell: `python -m tools.local up`, `status`, `down`."""
+"""Punctual on this machine, from the shell: `python -m tools.local up` and `down`."""
 
 import sys
 from functools import partial
@@ -50,18 +50,16 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Of the emulator; a free one by default.")
 def up(port: int | None) -> None:
     """Start the emulator unless it is running, deploy to it, leave it running, and print how to use it."""
-    stack = LocalStack.load()
-    is_new = stack is None
-    if stack is None:
-        stack = LocalStack(port=port)
-    elif port not in (None, stack.port):
+    running = LocalStack.load()
+    stack = running or LocalStack(port=port)
+    if port not in (None, stack.port):
         sys.exit(f"The emulator is already running on port {stack.port}: stop it first (`make stop`)")
     try:
         deploy_in_steps(stack, console)
     finally:
         if stack.running:
             stack.save()
-    if is_new:
+    if not running:
         with Consumer(stack) as consumer:
             step("Start the first sweep and warm up", partial(wake, stack, consumer), console)
     stack.client("sns").create_topic(Name="target")
@@ -88,17 +86,6 @@ def down() -> None:
         print("Nothing is running.")
     for file in (RECORD, AWS, PUNCTUAL):
         file.unlink(missing_ok=True)
-
-
-@main.command()
-def status() -> None:
-    """Print what `up` left running."""
-    stack = LocalStack.load()
-    if stack is None:
-        sys.exit("Nothing is running.")
-    print(f"Process {stack.pid} at {stack.endpoint}, log in {stack.log_path.relative_to(ROOT)}")
-    for name, value in stack.outputs.items():
-        print(f"  {name:24} {value}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from punctual.check import View, table_of
+from punctual.check import table_of, watch
 from punctual.consumer import Consumer
 from tools.local.scenarios import SCENARIOS, LocalRun, wake
 from tools.local.shell import deploy_in_steps, exit_on_failure, progress, step
@@ -26,11 +26,9 @@ def demonstrate(console: Console, stack: LocalStack, consumer: Consumer) -> bool
     """Run the scenarios and show their outcomes. Returns whether all ended as expected."""
     step("Start the first sweep and warm up", lambda: wake(stack, consumer), console)
     run = LocalRun(stack, consumer, SCENARIOS)
-    console.print(f"\n{len(SCENARIOS)} messages published to {run.outputs['InputTopicArn']}")
+    console.print(f"\n{len(SCENARIOS)} messages published to {run.input_topic}")
     run.publish()
-    with View(progress, run) as view:
-        for _ in run.watch():
-            view.refresh()
+    watch(run, progress)
     console.print(table_of(run))
     if problems := run.problems():
         for problem in problems:

@@ -1,6 +1,5 @@
 """What the commands of this package share: progress on the screen, and failures as one sentence."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
+from punctual.interruption import exit_on_signals
 from tools.local.emulator import LocalStackError
 from tools.local.stack import LocalStack
 
@@ -38,9 +38,9 @@ def exit_on_failure() -> Iterator[None]:
 
     SIGTERM ends it as Ctrl-C does, so that what was started is stopped.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        yield
+        with exit_on_signals():
+            yield
     except (LocalStackError, BotoCoreError, ClientError, OSError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:

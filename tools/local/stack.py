@@ -7,7 +7,7 @@ From Python, with an emulator that ends with the block:
         stack.deploy()
         stack.client("sns").publish(TopicArn=stack.outputs["InputTopicArn"], Message="...")
 
-From the shell, with one that keeps running: `python -m tools.local up`, then `status` and `down`.
+From the shell, with one that keeps running: `python -m tools.local up`, then `down`.
 """
 
 import fcntl
@@ -64,6 +64,10 @@ class LocalStack(Emulator):
         """The stack's outputs by name: InputTopicArn, DeliverArn and so on."""
         [stack] = self.client("cloudformation").describe_stacks(StackName=self.stack_name)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+    def output(self, key: str) -> str:
+        """The value of one of the stack's outputs."""
+        return self.outputs[key]
 
     def physical_id(self, logical_id: str) -> str:
         """The name, URL or ARN of one of the stack's resources."""
