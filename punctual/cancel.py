@@ -64,7 +64,7 @@ def cancel(stack: Stack, scheduler: Scheduler, id: str) -> Canceled:
         story = look.result()
     verdict = story.verdict()
     key = (story.item or {}).get("parked", {}).get("S")
-    if verdict.state == "unclear" and story.claimed_by == "event" and key and due_of(key) > published_at:
+    if verdict.state == "unclear" and key and due_of(key) > published_at:
         # The register still had the event, and Ingest took it from its lane before that was read.
         verdict = Verdict("parked", verdict.sentence, due_of(key))
     is_late = verdict.due is not None and verdict.due - published_at < CUTOFF
@@ -121,13 +121,15 @@ def cancel_command(stack: Stack, /, ids: tuple[str, ...], dry_run: bool, yes: bo
     if bool(ids) == any(options.values()):
         raise click.UsageError("Give either ids or options that select parked events")
     selection, output = selection_of(stack, options), Output.of_context()
-    if ids and not dry_run:
+    if not ids:
+        _cancel_selected(stack, selection, dry_run, yes, output)
+    elif not dry_run:
         _cancel_by_id(stack, ids, output)
-    elif ids:
+    elif output.is_json:
+        output.json_list(story_of(stack, id, ago(RUNNING)).as_json() for id in ids)
+    else:
         for id in ids:
             output.line(f"{id}: {story_of(stack, id, ago(RUNNING)).verdict().sentence}.")
-    else:
-        _cancel_selected(stack, selection, dry_run, yes, output)
 
 
 def _cancel_by_id(stack: Stack, ids: tuple[str, ...], output: Output) -> None:
@@ -151,18 +153,17 @@ def _cancel_by_id(stack: Stack, ids: tuple[str, ...], output: Output) -> None:
 
 
 def _cancel_selected(stack: Stack, selection: Selection, dry_run: bool, yes: bool, output: Output) -> None:
-    is_shown, events = dry_run and output.is_json, list[Parked]()
+    wanted, events = (event for event in parked_events(stack, selection) if event.state == "parked"), list[Parked]()
+    if dry_run and output.is_json:
+        output.json_list(event.as_json() for event in wanted)
+        return
     with output.progress() as progress:
         task = progress.add_task("Reading parked events", total=None)
-        for event in parked_events(stack, selection):
-            if event.state == "parked":
-                # Of a crowd only ids and dates are kept: payloads may be more than fits in memory.
-                events.append(event if is_shown or len(events) < SHOWN else replace(event, input={}))
-                progress.update(task, description=plural(len(events), "event"))
+        for event in wanted:
+            # Of a crowd only ids and dates are kept: payloads may be more than fits in memory.
+            events.append(event if len(events) < SHOWN else replace(event, input={}))
+            progress.update(task, description=plural(len(events), "event"))
     if dry_run or not yes:
-        if is_shown:
-            output.json([event.as_json() for event in events])
-            return
         if not output.is_json:
             tell(output, events[:SHOWN])
         more = f", of which the first {SHOWN} are listed" if len(events) > SHOWN else ""

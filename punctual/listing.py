@@ -15,7 +15,6 @@ from .output import Output, plural
 from .parked import Parked, Selection, count_events, parked_events
 from .stack import Stack
 
-MAX_BARS = 1000
 # A longer table is printed in pieces of so many rows.
 TABLE_ROWS = 1000
 # Of a time, of the usual id, and of a state, so that continuations of a table stay in their columns.
@@ -150,9 +149,7 @@ def _bar_chart(by: str, counts: Counter[datetime]) -> Table:
     table = Table(f"{by} (UTC)", "events", "", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     most = max(counts.values())
-    for start, number in sorted(counts.items())[:MAX_BARS]:
+    for start, number in sorted(counts.items()):
         label = shown(start)[: 10 if by == "day" else 16]
         table.add_row(label, f"{number:,}", "█" * max(1, round(40 * number / most)))
-    if len(counts) > MAX_BARS:
-        table.add_row("...", "", f"{len(counts) - MAX_BARS:,} more bars: choose a wider one with --by")
     return table

@@ -19,7 +19,7 @@ from punctual_core.lanes import due_of, lane_of, lanes, sortable
 from .stack import Stack
 
 type Item = dict[str, Any]  # of a table, in DynamoDB's JSON
-type State = Literal["parked", "canceled", "replaced", "canceled or replaced"]
+type State = Literal["parked", "canceled", "replaced"]
 
 # Of a BatchGetItem, by AWS.
 MAX_KEYS = 100
@@ -193,12 +193,7 @@ def state_of(event: Parked, item: Item | None) -> State:
     """Whether the register's item for its id leaves a parked event valid."""
     if not item or item["revision"]["S"] == event.revision:
         return "parked"
-    match item.get("claimed_by", {}).get("S"):
-        case "cancel":
-            return "canceled"
-        case "event":
-            return "replaced"
-    return "canceled or replaced"  # The item is of an older version.
+    return "canceled" if item["claimed_by"]["S"] == "cancel" else "replaced"
 
 
 def registered(stack: Stack, id: str) -> Item | None:
@@ -216,8 +211,8 @@ def find_parked(stack: Stack, id: str, item: Item | None, seconds: float = float
     TimeoutError if that takes longer than so many seconds.
     """
     dynamodb, table, lane = stack.client("dynamodb"), stack.output("ParkedTableName"), lane_of(id)
-    if item and (key := item.get("parked", {}).get("S")):
-        stored = {"lane": item.get("lane", {"S": lane}), "sort_key": {"S": key}}
+    if item and "S" in item["parked"]:
+        stored = {"lane": item["lane"], "sort_key": item["parked"]}
         if found := dynamodb.get_item(TableName=table, Key=stored, ConsistentRead=True).get("Item"):
             return [Parked.from_item(found)]
     give_up_at, events = time.monotonic() + seconds, []

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import batched
 from typing import Any
@@ -31,13 +31,9 @@ BATCH = 10
 class Attempt:
     """What became of one message: done, unless there is a reason why it was kept in its queue."""
 
-    event_id: str
+    id: str
     error: str | None = None
     kept_because: str | None = None
-
-    def as_json(self) -> dict[str, str | None]:
-        """What `--json` prints."""
-        return {"id": self.event_id, "error": self.error, "kept_because": self.kept_because}
 
 
 class Queue:
@@ -153,9 +149,9 @@ def _objection_to(stack: Stack, report: dict[str, Any], message: dict[str, Any],
     published = float(item["publication_order"]["S"].split()[0])
     reported = int(message["Attributes"]["SentTimestamp"]) / 1000
     at = shown(from_seconds(published) or datetime.max.replace(tzinfo=UTC))
-    if item.get("claimed_by", {}).get("S") == "cancel":
+    if item["claimed_by"]["S"] == "cancel":
         return f"it was canceled by a message published at {at} UTC"
-    return f"it was canceled or replaced by a message published at {at} UTC" if published > reported else None
+    return f"it was replaced by a message published at {at} UTC" if published > reported else None
 
 
 def _as_published(report: dict[str, Any]) -> str:
@@ -234,11 +230,11 @@ def _run(
 
     with Queue(stack, url) as queue, closing(run(stack, queue, {id} if id else None, dry_run)) as attempts:
         if output.is_json:
-            output.json_list(map(Attempt.as_json, counted(attempts)))
+            output.json_list(map(asdict, counted(attempts)))
         else:
             for attempt in counted(attempts):
                 what = f"kept, because {attempt.kept_because}" if attempt.kept_because else done
-                output.line(f"{what}: {attempt.event_id}" + (f" ({attempt.error})" if attempt.error else ""))
+                output.line(f"{what}: {attempt.id}" + (f" ({attempt.error})" if attempt.error else ""))
             output.line(f"{plural(counts[True], 'message')} {done}.")
         in_flight = queue.in_flight()
     problems = [f"{counts[False]} kept in the queue"] if counts[False] else []

@@ -52,10 +52,8 @@ class Story:
 
     @property
     def claimed_by(self) -> str | None:
-        """Whether that message is an "event" or a "cancel"; None if it is not known."""
-        claimed: str | None = self.item.get("claimed_by", {}).get("S") if self.item else None
-        is_event = self.item and ("S" in self.item.get("parked", {}) or any(map(self._is_valid, self.executions)))
-        return claimed or ("event" if is_event else None)
+        """Whether that message is an "event" or a "cancel"."""
+        return self.item["claimed_by"]["S"] if self.item else None
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -75,8 +73,7 @@ class Story:
         """Its life: when (UTC) and what, in the order in which it is told."""
         rows: list[tuple[datetime | None, str]] = []
         if self.item:
-            kind = f" ({self.claimed_by})" if self.claimed_by else ""
-            rows.append((self.published_at, f"last message with this id{kind}: {self.revision}"))
+            rows.append((self.published_at, f"last message with this id ({self.claimed_by}): {self.revision}"))
         for execution in self.executions:
             rows.append((execution.started_at, f"execution {execution.name} started"))
             rows += [(at, f"  {name}") for at, name in execution.states]
@@ -96,7 +93,7 @@ class Story:
         if executions:
             return self._of_execution(executions[-1])
         published = f" at {shown(self.published_at)} UTC" if self.published_at else ""
-        if self.item and self.claimed_by != "event":
+        if self.claimed_by == "cancel":
             return self._of_cancel(published)
         if self.refusals:
             return Verdict("refused", f"refused: {self.refusals[-1].get('reason')}")
@@ -135,11 +132,9 @@ class Story:
         return Verdict("not delivered", f"not delivered, as far as is known: its execution {execution.outcome}")
 
     def _of_cancel(self, published: str) -> Verdict:
-        """Of an id whose last message is a cancel, or one of which no more is known."""
+        """Of an id whose last message is a cancel."""
         delivered = [execution for execution in self.executions if "message_id" in execution.result]
         sentence = f"canceled by the message {self.revision}, published{published}"
-        if not self.claimed_by and not self.parked:
-            return Verdict("unclear", f"canceled or no longer known: its last message was published{published}")
         if not delivered:
             return Verdict("canceled", sentence)
         last = delivered[-1]

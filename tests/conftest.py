@@ -24,6 +24,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 from botocore.handlers import BUILTIN_HANDLERS
+from botocore.model import OperationModel
 from hypothesis import HealthCheck, settings
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
@@ -86,14 +87,6 @@ class Killed(BaseException):
     """The end of a function's process."""
 
 
-@dataclass(frozen=True)
-class Fault:
-    """An answer (status, headers, body) in place of a call, or `after` it took effect."""
-
-    answer: Callable[[dict], tuple]
-    after: bool = False
-
-
 def _raising(error: BaseException) -> Callable:
     def answer(parameters: dict) -> tuple:
         raise error
@@ -110,10 +103,10 @@ class Cloud:
 
     def __init__(self):
         self.starts: list[Start] = []
-        self.requests: list[tuple[str, dict]] = []
+        self.requests: list[tuple[OperationModel, dict]] = []
         self.refused: list[str] = []
         self._calls: list[tuple[str, str]] = []
-        self._faults: list[Callable[[str, str], Fault | None]] = []
+        self._faults: list[Callable[[str, str], tuple[Callable, bool] | None]] = []
         self._one_at_a_time = threading.RLock()
 
     def calls(self, operation: str) -> list[dict]:
@@ -122,29 +115,30 @@ class Cloud:
 
     def asked(self, operation: str) -> list[dict]:
         """The arguments of every call of an operation as the code gave them: one for all attempts."""
-        return [arguments for called, arguments in self.requests if called == operation]
+        return [arguments for called, arguments in self.requests if called.name == operation]
 
-    def check(self, operation: Any, arguments: dict) -> None:
+    def check(self, operation: OperationModel, arguments: dict) -> None:
         """Note a call that is about to be made, and what AWS would refuse in it."""
-        self.requests.append((operation.name, copy.deepcopy(arguments)))
+        self.requests.append((operation, copy.deepcopy(arguments)))
         self.refused += violations(operation, arguments)
 
-    # What goes wrong: for the next `times` calls of an operation (None: all of them) with parameters that fit `when`.
+    # What goes wrong: for the next `times` calls of an operation (None: all of them) with parameters that fit `when`,
+    # an answer (status, headers, body) comes in place of the call, or `after` it.
 
     def fail(self, operation: str, code: str = "ThrottlingException", *, status: int = 400, **limits: Any) -> None:
         """An operation answers with an error."""
         body = json.dumps({"__type": code, "message": f"{code} by the test"})
         if operation == "Publish":  # SNS speaks XML.
             body = f"<ErrorResponse><Error><Code>{code}</Code><Message>by the test</Message></Error></ErrorResponse>"
-        self._go_wrong(operation, Fault(lambda _: (status, {"x-amzn-errortype": code}, body)), **limits)
+        self._go_wrong(operation, lambda _: (status, {"x-amzn-errortype": code}, body), **limits)
 
     def lose_answer(self, operation: str, **limits: Any) -> None:
         """An operation takes effect, and its answer gets lost on the way."""
-        self._go_wrong(operation, Fault(_raising(ReadTimeoutError(endpoint_url="aws")), after=True), **limits)
+        self._go_wrong(operation, _raising(ReadTimeoutError(endpoint_url="aws")), after=True, **limits)
 
     def kill(self, operation: str, **limits: Any) -> None:
         """The function dies in the moment in which it would call an operation."""
-        self._go_wrong(operation, Fault(_raising(Killed())), **limits)
+        self._go_wrong(operation, _raising(Killed()), **limits)
 
     def leave_unprocessed(self, **limits: Any) -> None:
         """BatchWriteItem does nothing of what it is asked, and says so."""
@@ -152,22 +146,22 @@ class Cloud:
         def nothing_done(parameters: dict) -> tuple:
             return 200, {}, json.dumps({"UnprocessedItems": parameters["RequestItems"]})
 
-        self._go_wrong("BatchWriteItem", Fault(nothing_done), **limits)
+        self._go_wrong("BatchWriteItem", nothing_done, **limits)
 
     def accept(self, operation: str, status: int = 200, **limits: Any) -> None:
         """An operation of a service that is not in moto here answers that all is well, and does nothing."""
-        self._go_wrong(operation, Fault(lambda _: (status, {}, "")), **limits)
+        self._go_wrong(operation, lambda _: (status, {}, ""), **limits)
 
     def recover(self) -> None:
         """Nothing goes wrong any more."""
         self._faults.clear()
 
-    def _go_wrong(self, operation: str, fault: Fault, times: int | None = None, when: Callable | None = None) -> None:
+    def _go_wrong(self, operation: str, answer: Callable, *, after=False, times=None, when=None) -> None:
         left = itertools.count() if times is None else iter(range(times))
 
-        def chosen(called: str, body: str) -> Fault | None:
+        def chosen(called: str, body: str) -> tuple[Callable, bool] | None:
             concerned = called == operation and (not when or when(_parameters(body)))
-            return fault if concerned and next(left, None) is not None else None
+            return (answer, after) if concerned and next(left, None) is not None else None
 
         self._faults.append(chosen)
 
@@ -176,12 +170,13 @@ class Cloud:
         body = request.body.decode() if isinstance(request.body, bytes) else request.body or ""
         with self._one_at_a_time:
             self._calls.append((operation, body))
-            fault = next((fault for chosen in self._faults if (fault := chosen(operation, body))), None)
-            if not fault or fault.after:
+            faults = (fault for chosen in self._faults if (fault := chosen(operation, body)))
+            wrong_answer, takes_effect = next(faults, (None, True))
+            if takes_effect:
                 act = self._start if operation == "StartExecution" else botocore_stubber.process_request
                 status, headers, content = act(request)
-            if fault:
-                status, headers, content = fault.answer(_parameters(body))
+            if wrong_answer:
+                status, headers, content = wrong_answer(_parameters(body))
         return AWSResponse(request.url, status, headers, MockRawResponse(content))
 
     def _start(self, request: Any) -> tuple:

@@ -201,7 +201,7 @@ def run(stack: Stack, action: str, ids: Container[str] | None) -> dict[str, Any]
         for attempt in attempts:
             done += not attempt.kept_because
             if attempt.kept_because:
-                problems.append(f"{attempt.event_id} is kept, because {attempt.kept_because}")
+                problems.append(f"{attempt.id} is kept, because {attempt.kept_because}")
             if has_more := time.monotonic() > give_up_at:
                 break
     return messages(stack, action) | {"done": done, "problems": problems, "has_more": has_more}

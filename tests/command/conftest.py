@@ -1,34 +1,24 @@
 """The command `punctual`, run in this process against moto; moto's missing CloudFormation is replaced here."""
 
-import dataclasses
 import itertools
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import Mock
 
 import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
-from moto import mock_aws
-from punctual_core.failures import Failures
-from punctual_core.ingest import Ingest
-from punctual_core.ingest import ingest as shipped
 from punctual_core.lanes import sort_key
-from punctual_core.parking import Parking
-from punctual_core.register import Register
 
 from punctual.cli import main
-from tests.aws_limits import violations
-from tests.conftest import record
-from tools.cloudformation import ACCOUNT, REGION, Template
+from tests.conftest import TARGET, TEMPLATE, Cloud, take
+from tools.cloudformation import ACCOUNT, REGION, ROOT
 
 NOW = datetime(2026, 12, 24, 9, 0, tzinfo=UTC)
-TARGET = f"arn:aws:sns:{REGION}:{ACCOUNT}:orders"
 
 
 @dataclass(frozen=True)
@@ -66,16 +56,15 @@ class FakeStack:
 
     def __init__(self) -> None:
         self.sns, self.sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
-        self.input_topic = self.sns.create_topic(Name="input")["TopicArn"]
-        names = ("undelivered", "dead", "input", "behind")
-        urls = [self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in names]
-        self.undelivered, self.dead, self.input, self.behind = urls
+        self.outputs = TEMPLATE.outputs()
+        self.input_topic = self.outputs["InputTopicArn"]
+        self.undelivered, self.dead = self.outputs["UndeliveredUrl"], self.outputs["InputDeadLettersUrl"]
+        self.input = TEMPLATE.resolve({"Ref": "InputQueue"})
+        self.behind = self.sqs.create_queue(QueueName="behind")["QueueUrl"]
         subscriber, raw = f"arn:aws:sqs:{REGION}:{ACCOUNT}:behind", {"RawMessageDelivery": "true"}
         self.sns.subscribe(TopicArn=self.input_topic, Protocol="sqs", Endpoint=subscriber, Attributes=raw)
-        self.outputs = {"InputTopicArn": self.input_topic, "UndeliveredUrl": self.undelivered}
-        self.outputs["InputDeadLettersUrl"] = self.dead
         self.parameters: dict[str, str] = {}
-        self.physical_ids = {"InputQueue": self.input}
+        self.physical_ids: dict[str, str] = {}
         self.errors: dict[str, Exception] = {}
         self.answers: dict[str, Callable[[Callable[..., dict], dict], dict]] = {}
         self.calls: list[tuple[str, dict]] = []
@@ -115,7 +104,8 @@ class FakeStack:
                 given = [{"ParameterKey": key, "ParameterValue": value} for key, value in self.parameters.items()]
                 return {"Stacks": [{"StackName": "punctual", "Outputs": outputs, "Parameters": given}]}
             case "DescribeStackResource":
-                physical_id = self.physical_ids[parameters["LogicalResourceId"]]
+                name = parameters["LogicalResourceId"]
+                physical_id = self.physical_ids.get(name) or TEMPLATE.resolve({"Ref": name})
                 return {"StackResourceDetail": {"PhysicalResourceId": physical_id}}
             case "FilterLogEvents":
                 parameters = {name: value for name, value in parameters.items() if name != "filterPattern"}
@@ -125,36 +115,49 @@ class FakeStack:
 
 
 @pytest.fixture
-def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack]:
-    """A stack called `punctual`. AWS has to accept every call."""
-    with mock_aws():
-        fake, make_call, refused = FakeStack(), BaseClient._make_api_call, []
+def stack(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> FakeStack:
+    """A stack called `punctual`."""
+    fake, make_call = FakeStack(), BaseClient._make_api_call
 
-        def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
-            refused.extend(violations(client.meta.service_model.operation_model(operation), parameters))
-            return fake.answer(operation, parameters, lambda changed: make_call(client, operation, changed))
+    def answer(client: BaseClient, operation: str, parameters: dict) -> dict:
+        cloud.check(client.meta.service_model.operation_model(operation), parameters)
+        return fake.answer(operation, parameters, lambda changed: make_call(client, operation, changed))
 
-        monkeypatch.setattr(BaseClient, "_make_api_call", answer)
-        yield fake
-        assert not refused, "AWS would refuse it"
+    monkeypatch.setattr(BaseClient, "_make_api_call", answer)
+    return fake
+
+
+# --- The IAM policy for operators, whose statements' ids name the commands that need them -----------------------------
+
+POLICY = ROOT / "examples/operator-policy.json"
+# Only emulators answer it. On AWS the command does without it, so the policy does not have it.
+OF_NO_USE_ON_AWS = "states:ListExecutions"
+
+
+def statements() -> list[dict[str, Any]]:
+    """The statements of the policy."""
+    return json.loads(POLICY.read_text())["Statement"]
+
+
+def actions_for(command: str) -> set[str]:
+    """The actions that the policy allows for a command."""
+    found = [s["Action"] for s in statements() if s["Sid"] == "EveryCommand" or command.capitalize() in s["Sid"]]
+    return {name for names in found for name in ([names] if isinstance(names, str) else names)}
 
 
 # --- Parked events, the register, and executions ----------------------------------------------------------------------
 
-TEMPLATE = Template()
 
-
-@dataclass
 class Tables:
     """The stack's tables, written by the shipped Ingest."""
 
-    dynamodb: Any
-    ingest: Ingest
+    def __init__(self) -> None:
+        self._dynamodb = boto3.client("dynamodb", REGION)
 
     def publish(self, message: dict[str, Any], number: int = 0, at: datetime = NOW) -> str:
         """Have Ingest take a message that was published then, with the MessageId of that number, and return that."""
         id = str(uuid.UUID(int=number << 96 | number))  # Numbers differ in the first eight digits.
-        self.ingest.take(record(message, at, message_id=id), at)
+        take(message, at, message_id=id)
         return id
 
     def park(self, due: datetime, id: str | None = None, number: int = 0, at: datetime = NOW, **fields: Any) -> str:
@@ -176,7 +179,7 @@ class Tables:
             "execution": {"S": f"{item['execution']['S']}-r{retry}"},
             "retry": {"N": str(retry)},
         }
-        self.dynamodb.put_item(TableName="Parked", Item=item | changed)
+        self._dynamodb.put_item(TableName="Parked", Item=item | changed)
         self._delete(item)
 
     def unpark(self) -> None:
@@ -185,36 +188,28 @@ class Tables:
         self._delete(item)
 
     def _delete(self, item: dict[str, Any]) -> None:
-        self.dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
+        self._dynamodb.delete_item(TableName="Parked", Key={key: item[key] for key in ("lane", "sort_key")})
 
     def parked(self) -> list[dict[str, Any]]:
         """All items of the table Parked."""
-        return self.dynamodb.scan(TableName="Parked")["Items"]
+        return self._dynamodb.scan(TableName="Parked")["Items"]
 
 
 @pytest.fixture
-def tables(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Tables:
+def tables(stack: FakeStack) -> Tables:
     """The tables of the stack called `punctual`."""
-    dynamodb = boto3.client("dynamodb", REGION)
-    for table in ("Parked", "Register"):
-        dynamodb.create_table(**TEMPLATE.table(table))
-        stack.outputs[f"{table}TableName"] = table
-    stack.outputs["DeliverArn"] = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:Deliver"
     stack.refuse("ListExecutions", "StateMachineTypeNotSupported")
-    failures = Failures(lambda service: boto3.client(service, REGION), stack.input_topic, stack.undelivered)
-    rules = dataclasses.replace(shipped.rules, input_topic=stack.input_topic, allowed_topics=("*",))
-    parking, register = Parking(dynamodb, "Parked"), Register(dynamodb, "Register")
-    return Tables(dynamodb, Ingest(rules, timedelta(seconds=8), Mock(), parking, register, failures))
+    return Tables()
 
 
 class Log:
     """The executions' log and Ingest's, in the forms in which Express and Powertools write them."""
 
-    GROUP, INGEST = "/aws/vendedlogs/states/punctual-Deliver", "punctual-IngestLog"
+    DELIVER, INGEST = (TEMPLATE.resolve({"Ref": f"{name}Log"}) for name in ("Deliver", "Ingest"))
 
     def __init__(self, logs: Any):
         self._logs, self._numbers = logs, itertools.count()
-        for group in (self.GROUP, self.INGEST):
+        for group in (self.DELIVER, self.INGEST):
             logs.create_log_group(logGroupName=group)
             logs.create_log_stream(logGroupName=group, logStreamName="stream")
 
@@ -228,7 +223,7 @@ class Log:
         arn = f"arn:aws:states:{REGION}:{ACCOUNT}:express:Deliver:{name}:{uuid.UUID(int=next(self._numbers))}"
         for at, type, details in entries:
             ms = str(int(at.timestamp() * 1000))
-            self._put(self.GROUP, at, {"type": type, "details": details, "event_timestamp": ms, "execution_arn": arn})
+            self._put(self.DELIVER, at, {"type": type, "details": details, "event_timestamp": ms, "execution_arn": arn})
 
     def refuse(self, id: str, reason: str) -> None:
         """Write what Ingest does when it refuses a message."""
@@ -240,7 +235,6 @@ class Log:
 @pytest.fixture
 def log(stack: FakeStack) -> Log:
     """The logs. moto does not know patterns over JSON, so it returns all of a log here."""
-    stack.physical_ids |= {"DeliverLog": Log.GROUP, "IngestLog": Log.INGEST}
     return Log(boto3.client("logs", REGION))
 
 

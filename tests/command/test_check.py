@@ -18,8 +18,8 @@ from punctual_core.event import Event, Refused, Rules, parse
 from punctual import check, scenarios
 from punctual.consumer import Consumer
 from punctual.stack import Stack
-from tests.command.conftest import NOW
-from tests.command.policy import action, actions_for
+from tests.command.conftest import NOW, actions_for
+from tests.template.iam import action_of
 from tools.cloudformation import ACCOUNT, REGION, Template
 
 PATIENT = ("--max-lateness", "3s")
@@ -149,7 +149,7 @@ def test_as_json_and_with_what_the_policy_for_operators_allows(punctual, simulat
 
     def note(client: BaseClient, operation: str, parameters: dict) -> dict:
         if threading.get_ident() == main or "punctual-check-" in parameters.get("QueueUrl", ""):
-            asked.add(action(client, operation))
+            asked.add(action_of(client.meta.service_model.signing_name, operation))
         return call(client, operation, parameters)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", note)

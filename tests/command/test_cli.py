@@ -25,9 +25,19 @@ KEYS = REGION | {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testi
         (["show", 'a"b'], "Invalid value for 'ID': 'a\"b' must be 1 to 64 characters of A-Z, a-z, 0-9, _ and -"),
         (["resend", "--id", ""], "Invalid value for '--id': '' must be 1 to 64 characters"),
         (["resend", "now"], "Got unexpected extra argument (now) (see punctual resend --help)"),
+        (["list", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range"),
+        (["list", "--after", "soon"], "Invalid value for '--after': 'soon' must be an ISO 8601 date and time"),
+        (["count", "--by", "week"], "Invalid value for '--by': 'week' is not one of"),
+        (["count", "--before", "2026-13-01"], "Invalid value for '--before': '2026-13-01' is not a date that exists"),
+        (["list", "--after", "2027-01-01", "--before", "2026-01-01"], "--after 2027-01-01 00:00:00.000 is later than"),
+        (["cancel"], "Give either ids or options that select parked events"),
+        (["cancel", "a", "--user", "team"], "Give either ids or options that select parked events"),
+        (["cancel", "a", "b c"], "Invalid value for '[ID]...': 'b c' must be 1 to 64 characters"),
+        (["reschedule", "a", "--in", "1h", "--now"], "Exactly one of --at, --in, and --now says when to deliver"),
     ],
 )
 def test_wrong_usage(punctual, arguments, sentence):
+    """It is one line, and AWS is not asked: there is no stack here."""
     result = punctual(*arguments)
     assert (result.code, result.output) == (2, "")
     assert result.error.startswith(f"punctual: {sentence}")
@@ -146,9 +156,9 @@ def test_an_error_of_aws_is_one_sentence(code, message, operation, sentence):
 def test_the_rules_are_those_of_the_stacks_parameters(stack):
     """By default its own topics are allowed and a user is required; a topic is an ARN or a name beside the input."""
     found = Stack("punctual")
-    assert found.topic_arn("orders") == stack.input_topic.replace(":input", ":orders")
+    assert found.topic_arn("orders") == stack.input_topic.replace("InputTopic", "orders")
     assert found.topic_arn("arn:x") == "arn:x"
-    assert found.rules().allowed_topics == (stack.input_topic.replace(":input", ":*"),)
+    assert found.rules().allowed_topics == (stack.input_topic.replace("InputTopic", "*"),)
     assert found.rules().user_required
     stack.parameters |= {"EnforceUser": "false", "TargetTopicArns": "arn:a,arn:b"}
     rules = Stack("punctual").rules()

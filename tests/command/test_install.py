@@ -12,7 +12,6 @@ from punctual import __version__
 from tools.cloudformation import ROOT
 
 pytestmark = pytest.mark.slow
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "punctual", "functions")
 
 
 def run(*command: str | Path, code: int = 0) -> str:
@@ -35,10 +34,7 @@ def oldest_python() -> str:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, because pip leaves its build folders beside them."""
-
-    def others(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if name == "__pycache__" or (Path(folder) == ROOT and name not in SOURCES)]
-
+    others = shutil.ignore_patterns(".*", "__pycache__", "build", "node_modules", "tests", "*.egg-info")
     return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("sources") / "copy", ignore=others))
 
 

@@ -5,28 +5,14 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from botocore.client import BaseClient
 
 from punctual.cli import punctual as group
-from tests.command.conftest import NOW
-from tests.command.policy import OF_NO_USE_ON_AWS, POLICY, action, actions_for, statements
+from tests.command.conftest import NOW, OF_NO_USE_ON_AWS, POLICY, actions_for, statements
+from tests.template.iam import action_of
 from tools.cloudformation import ROOT
 
 PARKED = str(uuid.UUID(int=0))
 ORDER = ("--target", "orders", "--in", "1h", "--payload", "x", "--user", "me")
-
-
-@pytest.fixture
-def asked(monkeypatch) -> set[str]:
-    """The IAM actions of all calls."""
-    call, asked = BaseClient._make_api_call, set()
-
-    def note(client, operation, parameters):
-        asked.add(action(client, operation))
-        return call(client, operation, parameters)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", note)
-    return asked
 
 
 @pytest.mark.parametrize(
@@ -43,16 +29,17 @@ def asked(monkeypatch) -> set[str]:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_command_is_allowed_what_it_asks_of_aws_and_no_more(punctual, stack, tables, log, asked, command):
+def test_a_command_is_allowed_what_it_asks_of_aws_and_no_more(punctual, cloud, stack, tables, log, command):
     """There is something to do for each. `check` has a test of its own in test_check.py."""
     tables.park(NOW + timedelta(hours=1))
     stack.outputs["InputDeadLettersUrl"] = stack.undelivered
     stack.add_undelivered({"payload": "x"})
     stack.send_to_undelivered('{"TopicArn": "of another"}')
-    asked.clear()
+    cloud.requests.clear()
     punctual(*command)
     if command[0] == "cancel":
         punctual("cancel", "--user", "team", "--yes")
+    asked = {action_of(operation.service_model.signing_name, operation.name) for operation, _ in cloud.requests}
     assert asked - {OF_NO_USE_ON_AWS} == actions_for(command[0])
 
 

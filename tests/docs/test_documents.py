@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from punctual import __version__
 from punctual.cli import punctual
 from tests.docs.reading import Document, document, documents
 from tools.cloudformation import ROOT, Template
@@ -48,6 +49,12 @@ def test_documents_are_short(pattern: str, limit: int):
     """The words are counted as `wc -w` does."""
     words = sum(len(path.read_text().split()) for path in ROOT.glob(pattern))
     assert words <= limit, f"{pattern} has {words} words, and {limit} are allowed. Cut content, not articles."
+
+
+def test_the_changelog_begins_with_the_version_or_what_is_unreleased():
+    headings = re.findall(r"^## \[(.+?)\]", document("CHANGELOG.md").text, re.MULTILINE)
+    assert __version__ in headings[:2]
+    assert headings[0] in ("Unreleased", __version__)
 
 
 def _commands(doc: Document) -> list[str]:

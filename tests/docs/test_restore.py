@@ -6,7 +6,6 @@ import sys
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from tools.cloudformation import REGION, ROOT, Template
 
@@ -14,16 +13,12 @@ SCRIPT = ROOT / "examples/restore.py"
 
 
 @pytest.fixture
-def tables():
+def tables(cloud):
     """The stack's tables, and a restored one for each, all empty."""
-    with mock_aws():
-        dynamodb = boto3.resource("dynamodb", REGION)
-        names = {}
-        for logical_id in ("Parked", "Register"):
-            arguments = Template().table(logical_id)
-            names[logical_id] = dynamodb.create_table(**arguments)
-            names[f"Restored{logical_id}"] = dynamodb.create_table(**arguments | {"TableName": f"Restored{logical_id}"})
-        yield names
+    dynamodb = boto3.resource("dynamodb", REGION)
+    for name in ("Parked", "Register"):
+        dynamodb.create_table(**Template().table(name) | {"TableName": f"Restored{name}"})
+    return {table.name: table for table in dynamodb.tables.all()}
 
 
 def parked(time: str, lane: str = "lane-03", **fields: object) -> dict[str, object]:

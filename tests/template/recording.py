@@ -15,7 +15,6 @@ from io import StringIO
 from typing import Any
 from unittest.mock import patch
 
-from botocore.client import BaseClient
 from punctual_core import ingest, probe, sweeper
 from punctual_core.clients import client
 from punctual_core.lanes import lanes
@@ -49,17 +48,15 @@ class Recording:
         assert resources, f"{operation} of what? {arguments}"
         self.calls |= {(action_of(service, operation), resource) for resource in resources}
 
-    def run(self, handler: Callable[[dict, Any], Any], event: dict) -> None:
+    def run(self, cloud: Cloud, handler: Callable[[dict, Any], Any], event: dict) -> None:
         """Invoke a handler, and note what it calls and the metrics that it prints (CloudWatch's embedded metric
         format)."""
-        make_call, output = BaseClient._make_api_call, StringIO()
-
-        def noted(client: Any, operation: str, arguments: dict) -> Any:
-            self.add(client.meta.service_model.signing_name, operation, arguments)
-            return make_call(client, operation, arguments)
-
-        with patch.object(BaseClient, "_make_api_call", noted), redirect_stdout(output), suppress(RuntimeError):
+        output = StringIO()
+        cloud.requests.clear()
+        with redirect_stdout(output), suppress(RuntimeError):
             handler(event, LambdaContext())
+        for operation, arguments in cloud.requests:
+            self.add(operation.service_model.signing_name, operation.name, arguments)
         for line in map(json.loads, output.getvalue().splitlines()):
             for directive in line["_aws"]["CloudWatchMetrics"] if "_aws" in line else ():
                 # What alarms and dashboard expect. The service is the name of the stack.
@@ -73,8 +70,9 @@ def of_functions() -> dict[str, Recording]:
     without_pauses = patch("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     named = patch.dict("os.environ", AWS_LAMBDA_FUNCTION_NAME="Sweeper")
     with without_pauses, named, cloud_of_the_stack() as cloud:
+        called = {"Ingest": _ingest(cloud), "Sweeper": _sweeper(cloud), "ProbeFunction": _probe(cloud)}
         # Hold calls nothing, and imports nothing that could (tests/functions/test_hold.py).
-        return {"Ingest": _ingest(cloud), "Sweeper": _sweeper(cloud), "Hold": Recording(), "ProbeFunction": _probe()}
+        return called | {"Hold": Recording()}
 
 
 def _ingest(cloud: Cloud) -> Recording:
@@ -82,7 +80,7 @@ def _ingest(cloud: Cloud) -> Recording:
     far = now + timedelta(days=1)
 
     def take(message: Any, published_at: datetime = now) -> None:
-        recording.run(ingest.handler, {"Records": [record(message, published_at)]})
+        recording.run(cloud, ingest.handler, {"Records": [record(message, published_at)]})
 
     take(event(now))
     take(event(far, id="order-1"))
@@ -107,7 +105,7 @@ def _sweeper(cloud: Cloud) -> Recording:
             texts = {"lane": lane, "sort_key": f"2020-01-01T00:00:00.000000#{uuid.uuid4()}", "execution": "a"}
             item = {name: {"S": text} for name, text in (texts | {"input": json.dumps(input)}).items()}
             client("dynamodb").put_item(TableName="Parked", Item=item | {"retry": {"N": "1"}})
-        recording.run(sweeper.handler, {})
+        recording.run(cloud, sweeper.handler, {})
 
     with patch.object(sweeper, "MANY_STARTS", 1):  # Each lane gets an invocation of its own.
         sweep()
@@ -120,10 +118,10 @@ def _sweeper(cloud: Cloud) -> Recording:
     return recording
 
 
-def _probe() -> Recording:
+def _probe(cloud: Cloud) -> Recording:
     recording, now = Recording(), datetime.now(UTC).isoformat()
     attributes = {"scheduler-date": {"Type": "String", "Value": now}}
-    recording.run(probe.handler, {"Records": [{"Sns": {"Timestamp": now, "MessageAttributes": attributes}}]})
+    recording.run(cloud, probe.handler, {"Records": [{"Sns": {"Timestamp": now, "MessageAttributes": attributes}}]})
     return recording
 
 

@@ -8,17 +8,18 @@ whole seconds, and Assign sees the variables as they were before.
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from heapq import heappop, heappush
 from typing import Any
 
+import jsonata
 from punctual_core.limits import MESSAGE_BYTES
-
-from tests.workflows.expressions import QueryEvaluationError, fill
 
 # About as long as others measured it.
 TRANSITION_SECONDS = 0.01
@@ -43,6 +44,10 @@ class Failed(Exception):
     def __init__(self, error: str, cause: str = "simulated", after: float = 0):
         super().__init__(error)
         self.error, self.cause, self.after = error, cause, after
+
+
+class QueryEvaluationError(Exception):
+    """An expression has failed, or has no value: States.QueryEvaluationError."""
 
 
 class Clock:
@@ -176,7 +181,8 @@ class Machine:
             seconds = scope.value(state["Seconds"])
             assert seconds == int(seconds) >= 0
             return self._clock.now + seconds
-        return max(self._clock.now, wait_until(scope.value(state["Timestamp"])) - self._early)
+        ends_at = datetime.fromisoformat(scope.value(state["Timestamp"])).timestamp() // 1  # It takes whole seconds.
+        return max(self._clock.now, ends_at - self._early)
 
     def _with_catch(self, state: dict, scope: "Scope", task: Process) -> Process[tuple[Any, str | None]]:
         try:
@@ -228,8 +234,30 @@ class Scope:
     clock: Clock
 
     def value(self, template: Any, **more: Any) -> Any:
-        variables = self.variables | {"states": self.states | more}
-        return fill(template, variables, millis=lambda: self.clock.now_ms)
+        """A JSON value in which every expression is replaced by its value."""
+        return self._filled(template, self.variables | {"states": self.states | more})
+
+    def _filled(self, template: Any, variables: dict[str, Any]) -> Any:
+        match template:
+            case dict():
+                return {name: self._filled(value, variables) for name, value in template.items()}
+            case list():
+                return [self._filled(value, variables) for value in template]
+            case str() if template.startswith("{%") and template.endswith("%}"):
+                return self._evaluated(template[2:-2], variables)
+        return template
+
+    def _evaluated(self, expression: str, variables: dict[str, Any]) -> Any:
+        """Of the functions that Step Functions adds to JSONata, `range` is known, which the definitions use."""
+        try:
+            evaluator = _compiled(expression)
+            evaluator.register_lambda("millis", lambda: self.clock.now_ms)
+            value = evaluator.evaluate(None, variables)
+        except Exception as error:  # The library raises errors of many kinds.
+            raise QueryEvaluationError(str(error)) from error
+        if value is None:
+            raise QueryEvaluationError(f"the expression returned nothing (undefined): {expression}")
+        return value
 
     def leave(self, part: dict, **more: Any) -> tuple[Any, str | None]:
         """Assign and output what a state, its rule or its catcher says. Returns output and next state."""
@@ -241,9 +269,14 @@ class Scope:
         return output, part.get("Next")
 
 
-def wait_until(timestamp: str) -> float:
-    """When a Wait for a time ends, in seconds since 1970: it takes whole seconds."""
-    return datetime.fromisoformat(timestamp).timestamp() // 1
+@cache
+def _compiled(expression: str) -> jsonata.Jsonata:
+    def range_of(first: float, last: float, step: float) -> list[int]:
+        return [*range(math.floor(first), math.floor(last) + 1, math.floor(step))]
+
+    evaluator = jsonata.Jsonata.jsonata(expression)
+    evaluator.register_lambda("range", range_of)
+    return evaluator
 
 
 def _matching(rules: list[dict], error: str) -> dict | None:
