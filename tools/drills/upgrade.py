@@ -21,7 +21,7 @@ INTERVALS = {"earlier": "5", "this": "10"}
 
 
 def upgrade_and_back(scene: Scene) -> None:
-    """An upgrade from another commit, and back, while events flow; each cancels and replaces what the other has parked"""
+    """An upgrade from another commit, and back, while events flow; each withdraws what the other has parked"""
     scene.counts_starts = False  # A deployment takes the proxy away.
     sources = {"earlier": _checked_out(scene.stack.folder / "source"), "this": ROOT}
     for version, source in sources.items():
