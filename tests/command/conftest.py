@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Result:
 
 @pytest.fixture
 def punctual(capsys: pytest.CaptureFixture) -> Callable[..., Result]:
-    """Runs the command with some arguments."""
+    """Runs the command with some arguments, as a shell does: a process in the background ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
