@@ -48,14 +48,14 @@ def run_lateness(name: str | None, rate: int, seconds: int) -> None:
 
 
 @main.command("sweep")
-@click.option("--events", default=5000, help="Parked events, due in the same second.")
+@click.option("--events", default=400, help="Parked events of one lane, due in the same second.")
 def run_sweep(events: int) -> None:
     """How fast the Sweeper starts events."""
     with local_stack() as stack:
         started, seconds, bare_rate = sweep.measure(stack, events)
     print(
-        f"{conditions()}, a local emulator. {started:,} of {events:,} events that were due in the same second were "
-        f"started within {seconds:.1f} s, {started / seconds:.0f} a second. "
+        f"{conditions()}, a local emulator. {started:,} of {events:,} events of a lane, due in the same second, "
+        f"were started within {seconds:.1f} s, {started / seconds:.0f} a second. "
         f"A bare loop starts {bare_rate:.0f} a second."
     )
     sys.exit(started < events)
