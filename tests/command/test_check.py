@@ -22,6 +22,7 @@ from tests.command.conftest import NOW, actions_for
 from tests.template.iam import action_of
 from tools.cloudformation import ACCOUNT, REGION, Template
 
+pytestmark = pytest.mark.slow
 PATIENT = ("--max-lateness", "3s")
 
 
@@ -278,7 +279,6 @@ def test_nothing_is_left_after_an_interruption(punctual, simulated, existing, st
     assert punctual("check").code == code
 
 
-@pytest.mark.slow
 def test_what_can_not_be_removed_is_said_and_the_rest_is_removed(punctual, simulated, stack):
     """With the prefix to look for, and exit code 1 though the stack works."""
     queues = len(stack.sqs.list_queues()["QueueUrls"])
@@ -289,7 +289,6 @@ def test_what_can_not_be_removed_is_said_and_the_rest_is_removed(punctual, simul
     assert len(stack.sqs.list_queues()["QueueUrls"]) == queues
 
 
-@pytest.mark.slow
 def test_the_clock_of_this_machine_does_not_matter(punctual, simulated, existing, monkeypatch):
     """It is 40 seconds behind that of AWS: the check goes by that of SNS, and says so."""
 

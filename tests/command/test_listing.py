@@ -9,6 +9,7 @@ import pytest
 from punctual.listing import _bar_chart
 from tests.command.conftest import NOW, TARGET
 
+pytestmark = pytest.mark.slow
 HOUR = timedelta(hours=1)
 
 
