@@ -46,6 +46,7 @@ for (const width of [390, 1440]) {
     saw.violations.push(...violations.map(({ id, nodes }) => `${width} ${value} ${id}: ${nodes[0].html}`));
   }
 }
+await page.evaluate(() => scrollTo(0, 0));
 if (picture) await page.screenshot({ path: picture });
 await find("to-cancel");
 saw.canceled = await change("Cancel");
