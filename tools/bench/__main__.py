@@ -52,13 +52,11 @@ def run_lateness(name: str | None, rate: int, seconds: int) -> None:
 def run_sweep(events: int) -> None:
     """How fast the Sweeper starts events."""
     with local_stack() as stack:
-        started, seconds, bare_rate = sweep.measure(stack, events)
+        seconds, bare_rate = sweep.measure(stack, events)
     print(
-        f"{conditions()}, a local emulator. {started:,} of {events:,} events of a lane, due in the same second, "
-        f"were started within {seconds:.1f} s, {started / seconds:.0f} a second. "
-        f"A bare loop starts {bare_rate:.0f} a second."
+        f"{conditions()}, a local emulator. {events:,} events of a lane, due in the same second, were started within "
+        f"{seconds:.1f} s, {events / seconds:.0f} a second. A bare loop starts {bare_rate:.0f} a second."
     )
-    sys.exit(started < events)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def demonstrate(console: Console, stack: LocalStack, consumer: Consumer) -> bool
     """Run the scenarios and show their outcomes. Returns whether all ended as expected."""
     step("Start the first sweep and warm up", lambda: wake(stack, consumer), console)
     run = LocalRun(stack, consumer, SCENARIOS)
-    console.print(f"\n{len(SCENARIOS)} messages published to {run.input_topic}")
     run.publish()
+    console.print(f"\n{len(SCENARIOS)} messages published to {run.input_topic}")
     watch(run, progress)
     console.print(table_of(run))
     if problems := run.problems():
